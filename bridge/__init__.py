@@ -1,0 +1,3 @@
+"""dawbridge."""
+
+__version__ = "0.1.0"

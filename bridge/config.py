@@ -1,0 +1,277 @@
+"""One TOML file -> frozen dataclasses. Unknown keys and bad ranges are errors that name key and value.
+
+`read_table` is the one checker of settings: the configuration, the presets and `--set` all use it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from bridge.errors import ConfigError, DawbridgeError
+
+T = TypeVar("T")
+
+CONFIG_TEMPLATE = """\
+# dawbridge's configuration. Every line is optional.
+
+# Where finished songs come back.
+outbox = "{outbox}"
+
+# How long a file must be quiet before it counts as settled, in seconds (5 to 10 on a network share).
+settle_s = 2.0
+
+# One block for each watched export folder.
+[[watch]]
+inbox = "{inbox}"
+preset = "default"    # `dawbridge presets` lists them
+# role = "vocals"     # what a bounce in this folder is: mix, vocals, drums, bass, other
+# polling = true      # for network shares that send no events
+"""
+
+
+def setting(
+    default: Any,
+    *,
+    lo: float | None = None,
+    hi: float | None = None,
+    choices: Sequence[Any] | None = None,
+    help: str = "",
+) -> Any:
+    """A dataclass field with a range (both ends included) or a list of choices, checked by `read_table`."""
+    metadata = {"lo": lo, "hi": hi, "choices": tuple(choices) if choices else None, "help": help}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """One watched export folder."""
+
+    inbox: Path = Path()
+    preset: str = setting("default")
+    role: str = setting("", choices=("", "mix", "vocals", "drums", "bass", "other"))
+    polling: bool = False  # for file systems that deliver no events
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the daemon needs to know."""
+
+    outbox: Path = Path()
+    watch: tuple[WatchConfig, ...] = ()
+    settle_s: float = setting(2.0, lo=0.05, hi=600.0)
+    rescan_s: float = setting(30.0, lo=0.5, hi=3600.0)
+    worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where dawbridge keeps its own things; `DAWBRIDGE_HOME` moves all of them."""
+
+    config: Path
+    state: Path
+    data: Path
+    cache: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The one TOML file."""
+        return self.config / "config.toml"
+
+    @property
+    def models(self) -> Path:
+        """Where weights lie."""
+        return self.data / "models"
+
+    @property
+    def voices(self) -> Path:
+        """Where voice folders lie."""
+        return self.data / "voices"
+
+    @property
+    def presets(self) -> Path:
+        """The user's own presets, found before the shipped ones."""
+        return self.config / "presets"
+
+    @property
+    def store(self) -> Path:
+        """Artifacts named by content."""
+        return self.cache / "store"
+
+    @property
+    def spool(self) -> Path:
+        """Private copies of bounces."""
+        return self.state / "spool"
+
+
+def folders() -> Folders:
+    """The folders in force. Nothing is created."""
+    home = os.environ.get("DAWBRIDGE_HOME")
+    if home:
+        root = Path(home).expanduser().absolute()
+        return Folders(root / "config", root / "state", root / "data", root / "cache")
+    dirs = platformdirs.PlatformDirs("dawbridge", appauthor=False)
+    return Folders(
+        Path(dirs.user_config_path),
+        Path(dirs.user_state_path),
+        Path(dirs.user_data_path),
+        Path(dirs.user_cache_path),
+    )
+
+
+def default_music_folder() -> Path:
+    """Where inbox and outbox lie until the user says otherwise."""
+    home = os.environ.get("DAWBRIDGE_HOME")
+    base = Path(home).expanduser().absolute() if home else Path(platformdirs.user_music_path())
+    return base / "dawbridge"
+
+
+def default_config() -> Config:
+    """What holds without a configuration file."""
+    music = default_music_folder()
+    return Config(outbox=music / "outbox", watch=(WatchConfig(inbox=music / "inbox"),))
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration, or the defaults where no file stands.
+
+    Raises:
+        ConfigError: the file is no TOML, or a key or value is wrong.
+    """
+    path = path or folders().config_file
+    if not path.exists():
+        return default_config()
+    config = read_table(Config, read_toml(path, ConfigError), str(path))
+    fallback = default_config()
+    if config.outbox == Path():
+        config = dataclasses.replace(config, outbox=fallback.outbox)
+    if not config.watch:
+        config = dataclasses.replace(config, watch=fallback.watch)
+    for watch in config.watch:
+        if watch.inbox == Path():
+            raise ConfigError(f'{path}: a [[watch]] block has no inbox. Add inbox = "FOLDER".')
+    return config
+
+
+def write_default_config(path: Path) -> None:
+    """Write the commented template; never over an existing file.
+
+    Raises:
+        ConfigError: a file stands there already.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} exists already. Edit it, or move it away first.")
+    music = default_music_folder()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = CONFIG_TEMPLATE.format(outbox=(music / "outbox").as_posix(), inbox=(music / "inbox").as_posix())
+    path.write_text(text, encoding="utf-8")
+
+
+def read_toml(path: Path, error: type[DawbridgeError]) -> dict[str, Any]:
+    """A TOML file as a dict; `error` is raised with the file's name where it can't be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise error(f"{path} can't be read ({exc.strerror}). Check that it exists and is yours.") from exc
+    except UnicodeDecodeError as exc:
+        raise error(f"{path} is not UTF-8 text. Save it as UTF-8.") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise error(f"{path} is not valid TOML: {exc}. Mend that line.") from exc
+
+
+def read_table(
+    cls: type[T],
+    table: Mapping[str, Any],
+    where: str,
+    error: type[DawbridgeError] = ConfigError,
+) -> T:
+    """Build the frozen dataclass `cls` from a table, checking keys, types, ranges and choices.
+
+    `where` names the file and the table in the error. Nested dataclasses, tuples of them, Paths
+    (`~` expanded) and optional fields are understood.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+            raise error(f"{where}: unknown key {key!r}. {hint}")
+        checked = _convert(hints[key], value, f"{where}: {key}", error)
+        _check_range(checked, known[key].metadata, f"{where}: {key}", error)
+        values[key] = checked
+    return cls(**values)
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of a `--set stage.key=value`: TOML where it parses, else a plain string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _convert(hint: Any, value: Any, where: str, error: type[DawbridgeError]) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [a for a in typing.get_args(hint) if a is not type(None)]
+        if value is None:
+            return None
+        return _convert(options[0], value, where, error)
+    if origin is tuple:
+        inner = typing.get_args(hint)[0]
+        if not isinstance(value, (list, tuple)):
+            raise error(f"{where} = {value!r} must be a list.")
+        return tuple(_convert(inner, v, f"{where}[{i}]", error) for i, v in enumerate(value))
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise error(f"{where} = {value!r} must be one of {', '.join(map(str, choices))}.")
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise error(f"{where} = {value!r} must be a table.")
+        return read_table(hint, value, where, error)
+    if hint is Path:
+        if not isinstance(value, str):
+            raise error(f"{where} = {value!r} must be a path in quotes.")
+        return Path(value).expanduser()
+    return _convert_plain(hint, value, where, error)
+
+
+def _convert_plain(hint: Any, value: Any, where: str, error: type[DawbridgeError]) -> Any:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint in names and (type(value) is not hint):
+        raise error(f"{where} = {value!r} must be {names[hint]}.")
+    return value
+
+
+def _check_range(value: Any, metadata: Mapping[str, Any], where: str, error: type[DawbridgeError]) -> None:
+    choices = metadata.get("choices")
+    if choices and value is not None and value not in choices:
+        shown = ", ".join(repr(c) if c == "" else str(c) for c in choices)
+        raise error(f"{where} = {value!r} must be one of {shown}.")
+    lo, hi = metadata.get("lo"), metadata.get("hi")
+    if (lo is None and hi is None) or value is None:
+        return
+    below = lo is not None and not value >= lo
+    above = hi is not None and not value <= hi
+    if below or above:
+        bounds = f"from {lo:g} to {hi:g}" if lo is not None and hi is not None else ""
+        bounds = bounds or (f"at least {lo:g}" if lo is not None else f"at most {hi:g}")
+        raise error(f"{where} = {value!r} is out of range: it must be {bounds}.")
