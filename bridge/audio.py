@@ -7,6 +7,9 @@ probes files too.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from bridge.container import incomplete_reason
 from bridge.errors import IncompleteError, InputError
 
 Samples = npt.NDArray[np.float32]
 """(channels, frames) float32, full scale = 1.0."""
 
 MIN_SECONDS = 0.5
+MAX_RIFF_BYTES = 3_900_000_000
 MAX_CHANNELS = 2
 SUFFIXES = (
     ".wav",
@@ -62,31 +67,24 @@ def probe(path: Path) -> AudioInfo:
         IncompleteError: the file ends before its header says so.
         InputError: missing, not permitted, no audio, too short or too many channels.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Check the name.", "missing")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file. Give the path of one audio file.", "not_a_file")
     try:
-        if path.stat().st_size == 0:
-            raise IncompleteError(f"{path} is empty (0 bytes). Export it again.", "empty")
-        with soundfile.SoundFile(path) as file:
-            info = AudioInfo(
-                file.samplerate,
-                file.channels,
-                file.frames,
-                file.subtype in FLOAT_SUBTYPES,
-                file.format,
-            )
-            _check_last_frame(path, file, info)
+        if not path.exists():
+            raise InputError(f"{path} does not exist. Check the name.", "missing")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file. Give the path of one audio file.", "not_a_file")
+        info = _probe_whole(path)
     except PermissionError as exc:
         raise InputError(f"{path} may not be read. Give yourself read permission.", "permission") from exc
+    except UnicodeEncodeError as exc:
+        shown = os.fsencode(path).decode("utf-8", "replace")
+        raise InputError(f"{shown} has a name that is not valid text. Rename it.", "name") from exc
     except soundfile.LibsndfileError as exc:
-        if not _readable(path):
-            raise InputError(f"{path} may not be read. Give yourself read permission.", "permission") from exc
         kinds = " ".join(s.lstrip(".") for s in SUFFIXES)
         raise InputError(
             f"{path} is no audio file that can be read ({exc.error_string.strip()}). Use one of: {kinds}."
         ) from exc
+    except OSError as exc:
+        raise InputError(f"{path} can't be read ({exc.strerror}). Check the disk or the share.") from exc
     _check_shape(path, info)
     return info
 
@@ -119,17 +117,30 @@ def read_raw(path: Path) -> tuple[Samples, int]:
 
 def write_float_wav(path: Path, samples: Samples, sample_rate_hz: int) -> None:
     """Write a working file: 32-bit float WAV (RF64 where it passes 4 GB), the same bytes each time."""
-    # libsndfile puts a PEAK chunk with the time of writing into float files: write raw float instead.
+    with wav_writer(path, sample_rate_hz, *samples.shape, is_float=True) as file:
+        file.write(samples.T)
+
+
+@contextmanager
+def wav_writer(
+    path: Path, sample_rate_hz: int, channels: int, frames: int, *, is_float: bool
+) -> Iterator[soundfile.SoundFile]:
+    """A WAV to fill block by block, 32-bit float or 24-bit; RF64 where `frames` would pass 4 GB.
+
+    24-bit files take int32 samples, left-justified. The same samples give the same bytes.
+    """
+    bytes_in_all = frames * channels * (4 if is_float else 3)
     with soundfile.SoundFile(
         path,
         "w",
         sample_rate_hz,
-        samples.shape[0],
-        subtype="FLOAT",
-        format="RF64" if samples.nbytes > 3_900_000_000 else "WAV",
+        channels,
+        subtype="FLOAT" if is_float else "PCM_24",
+        format="RF64" if bytes_in_all > MAX_RIFF_BYTES else "WAV",
     ) as file:
-        file.write(samples.T)
-    _zero_peak_time(path)
+        yield file
+    if is_float:
+        _zero_peak_time(path)  # libsndfile writes the time of day into float files
 
 
 def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
@@ -206,21 +217,34 @@ def rms_db(samples: Samples) -> float:
     return amplitude_to_db(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))
 
 
-def _check_last_frame(path: Path, file: soundfile.SoundFile, info: AudioInfo) -> None:
-    if info.frames <= 0:
-        raise IncompleteError(f"{path} holds a header but no audio. Export it again.", "empty")
+def _probe_whole(path: Path) -> AudioInfo:
+    if path.stat().st_size == 0:
+        raise IncompleteError(f"{path} is empty (0 bytes). Export it again.", "empty")
     reason = incomplete_reason(path)
     if reason:
-        raise IncompleteError(f"{path} is cut off: {reason}. Export it again.")
+        raise _cut_off(path, reason)
+    with soundfile.SoundFile(path) as file:
+        is_float = file.subtype in FLOAT_SUBTYPES
+        info = AudioInfo(file.samplerate, file.channels, file.frames, is_float, file.format)
+        if info.frames <= 0:
+            raise _cut_off(path, "it holds a header but no audio")
+        if not _has_last_frame(file, info.frames):
+            raise _cut_off(path, "its last frame is missing")
+    return info
+
+
+def _cut_off(path: Path, reason: str) -> IncompleteError:
+    return IncompleteError(f"{path} is cut off: {reason}. Let the export end, or export it again.")
+
+
+def _has_last_frame(file: soundfile.SoundFile, frames: int) -> bool:
     if not file.seekable():
-        return
+        return True
     try:
-        file.seek(info.frames - 1)
-        got = len(file.read(1))
+        file.seek(frames - 1)
+        return len(file.read(1)) == 1
     except soundfile.LibsndfileError:
-        got = 0
-    if got != 1:
-        raise IncompleteError(f"{path} is cut off: its last frame is missing. Export it again.")
+        return False
 
 
 def _check_shape(path: Path, info: AudioInfo) -> None:
@@ -234,52 +258,6 @@ def _check_shape(path: Path, info: AudioInfo) -> None:
             f"{path} has {info.channels} channels; only mono and stereo can be separated. Export it as stereo.",
             "channels",
         )
-
-
-def _readable(path: Path) -> bool:
-    try:
-        with path.open("rb"):
-            return True
-    except PermissionError:
-        return False
-
-
-def incomplete_reason(path: Path) -> str | None:
-    """Why the container is incomplete by its own header (RIFF, RF64, FORM), or None."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-    if len(head) < 12:
-        return f"{size} bytes are less than any header"
-    return _chunks_beyond_end(path, head, size)
-
-
-def _chunks_beyond_end(path: Path, head: bytes, size: int) -> str | None:
-    kind = head[:4]
-    if kind not in (b"RIFF", b"RF64", b"FORM"):
-        return None
-    order = "big" if kind == b"FORM" else "little"
-    data_tag = b"SSND" if kind == b"FORM" else b"data"
-    ds64_bytes: int | None = None
-    with path.open("rb") as file:
-        position = 12
-        while position + 8 <= size:
-            file.seek(position)
-            tag, raw = file.read(4), file.read(4)
-            length = int.from_bytes(raw, order)  # type: ignore[arg-type]
-            if tag == b"ds64":
-                file.seek(position + 16)
-                ds64_bytes = int.from_bytes(file.read(8), "little")
-            if tag == data_tag:
-                if length == 0xFFFFFFFF and ds64_bytes is not None:
-                    length = ds64_bytes
-                if length == 0:
-                    return "its header announces no audio yet"
-                if position + 8 + length > size:
-                    return f"its header announces {length} bytes of audio, {size - position - 8} are there"
-                return None
-            position += 8 + length + (length & 1)
-    return "no audio chunk was found"
 
 
 def _zero_peak_time(path: Path) -> None:

@@ -92,6 +92,17 @@ def first_downbeat_beats(tempo: TempoMap) -> float:
     return frames_to_beats(tempo, tempo.first_downbeat_frame)
 
 
+def next_bar_line_frames(tempo: TempoMap, start_frames: int) -> int:
+    """Frames from a bounce's first frame to the next bar line of the project it was exported from.
+
+    For a constant tempo, where the timeline's zero is a bar line and the bounce starts
+    `start_frames` behind it.
+    """
+    bar_frames = bar_length_beats(tempo) * 60.0 / tempo.points[0].bpm * tempo.sample_rate_hz
+    ahead = round(-start_frames % bar_frames)
+    return 0 if ahead >= round(bar_frames) else ahead
+
+
 def quantise_beats(tempo: TempoMap, beat: float, steps_per_beat: int, strength: float = 1.0) -> float:
     """`beat` moved towards the song's own grid (which starts at its first downbeat).
 

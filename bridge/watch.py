@@ -1,0 +1,381 @@
+"""Watched export folders -> files that have settled.
+
+File system events (or polling), the scan at the start and a periodic rescan all lead to the same
+test: `settle.Settler`. Watchdog's threads only enqueue; one thread of our own looks at the files and
+calls back. It sleeps until an event or the next rescan, and ticks only while something settles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.polling import PollingObserver
+
+from bridge.audio import SUFFIXES, probe
+from bridge.errors import ConfigError, IncompleteError, InputError
+from bridge.settle import Settler, Stamp, Verdict
+from bridge.types import ROLES
+from bridge.wavchunks import made_by_us
+
+log = logging.getLogger(__name__)
+
+INCOMPLETE_S = 60.0
+TICKS_PER_SETTLE = 4
+JOIN_S = 10.0
+
+# What DAWs (.asd, .reapeaks, .reapindex, .RPP-bak), browsers (.part, .crdownload), sync clients (.tmp)
+# and sidecars (.json) write has no audio suffix; what hides behind one begins like these.
+IGNORED_PREFIXES = (".", "~$", "~syncthing~")
+EVENT_TYPES = ("created", "modified", "moved", "deleted", "closed")
+
+
+@dataclass(frozen=True)
+class WatchFolder:
+    """One export folder: its preset and role hold for files in it, unless a subfolder's name says otherwise."""
+
+    inbox: Path
+    preset: str = "default"
+    role: str = ""
+    polling: bool = False  # for file systems that deliver no events
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that has settled. Inode, size and time of change are what `seen` is asked with next time."""
+
+    path: Path
+    inbox: Path
+    role: str  # of the subfolder or the watched folder; "" where neither says
+    preset: str
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that stayed cut off for too long. It gets a new chance when it changes."""
+
+    path: Path
+    preset: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder that is listed: an inbox, or a subfolder named after a role or a preset."""
+
+    watch: WatchFolder
+    role: str
+    preset: str
+
+
+@dataclass(frozen=True)
+class _Subscription:
+    observer: BaseObserver
+    watch: ObservedWatch
+    folder_id: tuple[int, int]  # device and inode: another folder under the same name needs a new one
+
+
+class Watcher:
+    """Watches folders from `start` to `stop`. Callbacks come from its own thread and must not raise."""
+
+    def __init__(
+        self,
+        folders: Sequence[WatchFolder],
+        *,
+        settle_s: float,
+        rescan_s: float,
+        seen: Callable[[Path, int, int, int], bool],
+        on_found: Callable[[Found], object],
+        on_refused: Callable[[Refusal], object],
+        outbox: Path,
+        preset_names: Collection[str],
+        incomplete_s: float = INCOMPLETE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seen(path, inode, size, mtime_ns)` says whether a file was dealt with in an earlier run.
+
+        Raises:
+            ConfigError: an inbox is the outbox, lies inside it, or is watched twice.
+        """
+        self._folders = tuple(_absolute(folder) for folder in folders)
+        self._outbox = outbox.expanduser().resolve()
+        _check_folders(self._folders, self._outbox)
+        self._tick_s = settle_s / TICKS_PER_SETTLE
+        self._poll_s = settle_s
+        self._rescan_s = rescan_s
+        self._seen = seen
+        self._on_found = on_found
+        self._on_refused = on_refused
+        self._presets = {name.casefold(): name for name in preset_names}
+        self._clock = clock
+        self._settler = Settler(settle_s=settle_s, incomplete_s=incomplete_s, incomplete=_incomplete)
+        self._places: dict[Path, _Place] = {}
+        self._missing: set[Path] = set()
+        self._observers: dict[bool, BaseObserver] = {}  # by `polling`
+        self._subscriptions: dict[Path, _Subscription] = {}
+        self._inputs: queue.SimpleQueue[FileSystemEvent | Path] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._handler = _Enqueuer(self._inputs, self._wake)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dawbridge-watch", daemon=True)
+
+    def start(self) -> None:
+        """Make missing inboxes and start to watch. What lies there already is found too."""
+        for folder in self._folders:
+            try:
+                folder.inbox.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                log.warning("watched folder %s can't be made: %s", folder.inbox, exc.strerror)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; no callback comes after it."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(JOIN_S)
+
+    def forget(self, path: Path) -> None:
+        """Look at a file as if for the first time (`seen` is asked again). Callable from any thread."""
+        self._inputs.put(path)
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            next_scan_s = self._clock()
+            while not self._stopping.is_set():
+                touched, folder_changed = self._take_inputs()
+                now_s = self._clock()
+                if folder_changed or now_s >= next_scan_s:
+                    touched |= self._scan()
+                    next_scan_s = now_s + self._rescan_s
+                for path in sorted(touched | set(self._settler.pending)):
+                    self._look(path, now_s)
+                self._sleep(next_scan_s - self._clock())
+        finally:
+            for observer in self._observers.values():
+                observer.stop()
+            for observer in self._observers.values():
+                observer.join(JOIN_S)
+
+    def _sleep(self, until_scan_s: float) -> None:
+        if self._settler.pending:
+            self._stopping.wait(self._tick_s)  # events wait for the tick: a growing file sends thousands
+        else:
+            self._wake.wait(max(0.0, until_scan_s))
+        self._wake.clear()
+
+    def _take_inputs(self) -> tuple[set[Path], bool]:
+        """The files that events name, and whether a folder came, went or was renamed."""
+        touched: set[Path] = set()
+        folder_changed = False
+        while True:
+            try:
+                item = self._inputs.get_nowait()
+            except queue.Empty:
+                return touched, folder_changed
+            if isinstance(item, Path):
+                self._settler.forget(item)
+                touched.add(item)
+                continue
+            paths = {Path(os.fsdecode(raw)) for raw in (item.src_path, item.dest_path) if raw}
+            if item.is_directory:
+                folder_changed = True
+                for path in paths:
+                    self._unsubscribe(path)
+            else:
+                touched |= paths
+
+    def _scan(self) -> set[Path]:
+        """List all folders again: the files there, and those that are known but gone."""
+        self._places = self._find_places()
+        self._subscribe()
+        present: set[Path] = set()
+        for folder in self._places:
+            present |= set(_entries(folder))
+        known = {path for path in self._settler.known if path.parent in self._places}
+        return present | known
+
+    def _find_places(self) -> dict[Path, _Place]:
+        places: dict[Path, _Place] = {}
+        inboxes = {folder.inbox for folder in self._folders}
+        for folder in self._folders:
+            is_there = folder.inbox.is_dir()
+            self._note_missing(folder.inbox, is_there)
+            if not is_there:
+                continue
+            places[folder.inbox] = _Place(folder, folder.role, folder.preset)
+            for child in _entries(folder.inbox):
+                place = self._place_named(child.name, folder)
+                if place and child not in inboxes and _is_folder(child) and not self._in_outbox(child):
+                    places[child] = place
+        return places
+
+    def _place_named(self, name: str, folder: WatchFolder) -> _Place | None:
+        word = name.casefold()
+        if word in ROLES:
+            return _Place(folder, word, folder.preset)
+        if word in self._presets:
+            return _Place(folder, folder.role, self._presets[word])
+        return None
+
+    def _in_outbox(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._outbox)
+
+    def _note_missing(self, inbox: Path, is_there: bool) -> None:
+        if not is_there and inbox not in self._missing:
+            self._missing.add(inbox)
+            log.warning("watched folder %s is not there; it is taken up again when it is back", inbox)
+        elif is_there and inbox in self._missing:
+            self._missing.remove(inbox)
+            log.info("watched folder %s is back", inbox)
+
+    def _subscribe(self) -> None:
+        """Have events for exactly the folders that are listed."""
+        for folder, subscription in list(self._subscriptions.items()):
+            if folder not in self._places or _folder_id(folder) != subscription.folder_id:
+                self._unsubscribe(folder)
+        for folder, place in self._places.items():
+            folder_id = _folder_id(folder)
+            if folder in self._subscriptions or folder_id is None:
+                continue
+            with contextlib.suppress(OSError):  # gone in this moment: the next scan looks again
+                observer, watch = self._schedule(folder, place.watch.polling)
+                self._subscriptions[folder] = _Subscription(observer, watch, folder_id)
+
+    def _schedule(self, folder: Path, polling: bool) -> tuple[BaseObserver, ObservedWatch]:
+        if polling not in self._observers:
+            self._observers[polling] = PollingObserver(timeout=self._poll_s) if polling else Observer()
+            self._observers[polling].start()
+        observer = self._observers[polling]
+        try:
+            return observer, observer.schedule(self._handler, str(folder))
+        except OSError as exc:
+            if polling:
+                raise
+            log.warning("no events for %s (%s); polling it instead", folder, exc.strerror)
+            return self._schedule(folder, polling=True)
+
+    def _unsubscribe(self, folder: Path) -> None:
+        subscription = self._subscriptions.pop(folder, None)
+        if subscription:
+            subscription.observer.unschedule(subscription.watch)
+
+    def _look(self, path: Path, now_s: float) -> None:
+        place = self._places.get(path.parent)
+        found = _stamp(path) if place and is_bounce_name(path.name) else None
+        if found and not self._settler.knows(path, found) and self._was_seen(path, found):
+            self._settler.finish(path, found)
+        verdict = self._settler.observe(path, found, now_s)
+        if place and verdict:
+            self._tell(verdict, place)
+
+    def _was_seen(self, path: Path, found: Stamp) -> bool:
+        return self._seen(path, found.inode, found.size, found.mtime_ns)
+
+    def _tell(self, verdict: Verdict, place: _Place) -> None:
+        path, stamp = verdict.path, verdict.stamp
+        if verdict.reason:
+            self._on_refused(Refusal(path, place.preset, IncompleteError.default_code, verdict.reason))
+        elif self._in_outbox(path) or _is_our_own(path):
+            log.info("%s is ignored: dawbridge made it", path)
+        else:
+            inbox = place.watch.inbox
+            self._on_found(
+                Found(path, inbox, place.role, place.preset, stamp.inode, stamp.size, stamp.mtime_ns)
+            )
+
+
+def is_bounce_name(name: str) -> bool:
+    """Whether a file of this name may be a bounce: an audio file, and nobody's temporary or hidden one."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(IGNORED_PREFIXES)
+
+
+class _Enqueuer(FileSystemEventHandler):
+    """Runs in watchdog's threads. Leaves out what our own reading causes."""
+
+    def __init__(self, inputs: queue.SimpleQueue[FileSystemEvent | Path], wake: threading.Event) -> None:
+        self._inputs = inputs
+        self._wake = wake
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in EVENT_TYPES and not (event.is_directory and event.event_type == "modified"):
+            self._inputs.put(event)
+            self._wake.set()
+
+
+def _absolute(folder: WatchFolder) -> WatchFolder:
+    inbox = folder.inbox.expanduser().absolute()
+    return WatchFolder(inbox, folder.preset, folder.role, folder.polling)
+
+
+def _check_folders(folders: Sequence[WatchFolder], outbox: Path) -> None:
+    inboxes: set[Path] = set()
+    for folder in folders:
+        inbox = folder.inbox.resolve()
+        if inbox == outbox:
+            raise ConfigError(f"{inbox} is inbox and outbox at once. Choose another outbox.")
+        if inbox.is_relative_to(outbox):
+            raise ConfigError(f"inbox {inbox} lies inside the outbox {outbox}. Choose another outbox.")
+        if inbox in inboxes:
+            raise ConfigError(f"inbox {inbox} is watched twice. Remove one of its [[watch]] blocks.")
+        inboxes.add(inbox)
+
+
+def _incomplete(path: Path) -> str | None:
+    """Why a quiet file is not whole yet. Files that are bad in another way are `intake`'s to refuse."""
+    try:
+        probe(path)
+    except InputError as exc:
+        # Windows: a file that the DAW still holds may not be read.
+        is_being_written = isinstance(exc, IncompleteError) or exc.code == "permission"
+        return exc.message if is_being_written else None
+    return None
+
+
+def _is_our_own(path: Path) -> bool:
+    try:
+        return made_by_us(path)
+    except OSError:
+        return False  # gone in this moment: `intake` will say so
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Stamp.of(found) if stat.S_ISREG(found.st_mode) else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _folder_id(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
