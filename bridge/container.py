@@ -155,7 +155,9 @@ def _flac_reason(head: bytes) -> str | None:
 def _ogg_reason(file: BinaryIO, size: int) -> str | None:
     file.seek(max(0, size - OGG_MAX_PAGE_BYTES))
     tail = file.read()
-    at = tail.rfind(OGG_MARKER)
-    if at >= 0 and at + 5 < len(tail) and tail[at + 5] & OGG_LAST_PAGE:
-        return None
+    page = tail[tail.rfind(OGG_MARKER) :]  # RFC 3533: type at byte 5, then at 26 the number of segments
+    if len(page) > 27 and page[5] & OGG_LAST_PAGE:
+        segments = page[27 : 27 + page[26]]
+        if len(page) >= 27 + page[26] + sum(segments):
+            return None
     return "its last page is missing"

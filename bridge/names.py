@@ -11,7 +11,11 @@ from bridge.types import Role
 
 MAX_STEM = 80
 NOT_PLAIN = re.compile(r"[^A-Za-z0-9 ._()+-]+")
-BPM = re.compile(r"(?:^|(?<=[\s_\-(\[]))(\d{2,3}(?:[.,]\d{1,3})?)[ _]?bpm(?![a-z])", re.IGNORECASE)
+# With the separators and brackets around it, so that the name without it reads well.
+TEMPO = re.compile(
+    r"(?:^|[\s_-]+|[\s_-]*[(\[])(\d{2,3}(?:[.,]\d{1,3})?)[ _]?bpm(?![a-z])[)\]]?", re.IGNORECASE
+)
+STRAY_BPM = re.compile(r"(\d)[ _]?bpm", re.IGNORECASE)
 ROLE = re.compile(r"(?:^|[_-]\s*)([a-z]+)\s*$", re.IGNORECASE)
 
 ROLE_WORDS: dict[str, Role] = {
@@ -40,7 +44,7 @@ def role_in_name(name: str) -> Role | None:
 
 def bpm_in_name(name: str) -> float | None:
     """The tempo in a name such as `Song_120bpm.wav` or `Song 97.5 BPM.wav`."""
-    match = BPM.search(PurePath(name).stem)
+    match = TEMPO.search(PurePath(name).stem)
     return float(match.group(1).replace(",", ".")) if match else None
 
 
@@ -51,17 +55,18 @@ def song_folder_name(name: str) -> str:
     hidden. It carries no tempo, since some DAWs stretch a file whose name does. Where letters had to
     go (a name in another script), a few digits of its hash keep different songs apart.
     """
-    stem = _without_tempo(PurePath(name).stem)
+    stem = PurePath(name).stem
     ascii_text = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode("ascii")
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     suffix = f"-{digest}" if _loses_letters(stem) else ""
-    plain = re.sub(r"\.{2,}", ".", NOT_PLAIN.sub("_", ascii_text)).strip(" ._-")
+    plain = NOT_PLAIN.sub("_", STRAY_BPM.sub(r"\1", _without_tempo(ascii_text)))
+    plain = re.sub(r"\.{2,}", ".", plain).strip(" ._-")
     plain = (plain[: MAX_STEM - len(suffix)].rstrip(" ._-") or "song") + suffix
     return f"song_{plain}" if plain.split(".")[0].strip().upper() in WINDOWS_DEVICES else plain
 
 
 def _without_tempo(stem: str) -> str:
-    return BPM.sub("", stem).strip(" _-")
+    return TEMPO.sub("", stem).strip(" _-")
 
 
 def _loses_letters(text: str) -> bool:
