@@ -31,6 +31,9 @@ outbox = "{outbox}"
 # How long a file must be quiet before it counts as settled, in seconds (5 to 10 on a network share).
 settle_s = 2.0
 
+# How much disk the cache of finished stages may take, in GB.
+store_max_gb = 20.0
+
 # One block for each watched export folder.
 [[watch]]
 inbox = "{inbox}"
@@ -74,6 +77,11 @@ class Config:
     settle_s: float = setting(2.0, lo=0.05, hi=600.0)
     rescan_s: float = setting(30.0, lo=0.5, hi=3600.0)
     worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
+    store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
+
+    def with_inbox(self, inbox: Path, preset: str) -> Config:
+        """The same, watching only `inbox`."""
+        return dataclasses.replace(self, watch=(WatchConfig(inbox=inbox, preset=preset),))
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,16 @@ class Folders:
         return self.cache / "store"
 
     @property
+    def ledger(self) -> Path:
+        """The database of jobs."""
+        return self.state / "ledger.sqlite"
+
+    @property
+    def log(self) -> Path:
+        """What went wrong, in full."""
+        return self.state / "logs" / "dawbridge.log"
+
+    @property
     def spool(self) -> Path:
         """Private copies of bounces."""
         return self.state / "spool"
@@ -129,6 +147,13 @@ def folders() -> Folders:
         Path(dirs.user_data_path),
         Path(dirs.user_cache_path),
     )
+
+
+def shipped(name: str) -> Path:
+    """A top-level folder that ships with dawbridge: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "shipped" / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 def default_music_folder() -> Path:

@@ -197,4 +197,5 @@ class Job:
     state: JobState
     created_at: str  # ISO 8601, UTC
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -63,9 +63,12 @@ def separate(bounce: Bounce, *, settings: SeparateSettings, context: Context) ->
         StageError: the engine gave values that are not numbers.
     """
     samples, rate_hz = audio.read(bounce.path)
-    stems = separate_samples(samples, rate_hz, settings.engine, context.models_dir, context.report)
     folder = context.workdir / "stems"
     folder.mkdir()
+    if bounce.role != "mix":
+        audio.write_float_wav(folder / f"{bounce.role}.wav", samples, rate_hz)
+        return Made({"stems": folder}, f"the bounce is one part already: {bounce.role}", {"engine": None})
+    stems = separate_samples(samples, rate_hz, settings.engine, context.models_dir, context.report)
     for stem, sound in stems.items():
         audio.write_float_wav(folder / f"{stem}.wav", sound, rate_hz)
     approximate = APPROXIMATE if settings.engine == "spleeter" else ()

@@ -1,0 +1,272 @@
+"""The verbs; no logic. Exit codes: 0 all asked-for work done, 1 something failed, 2 wrong usage or input."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from bridge import __version__
+from bridge.config import folders, load_config, write_default_config
+from bridge.errors import Cancelled, ConfigError, DawbridgeError, InputError, PresetError, UsageError
+from bridge.ledger import Ledger
+from bridge.manifest import read_manifest
+from bridge.terminal import (
+    StageBars,
+    job_table,
+    narrator,
+    print_error,
+    print_fallbacks,
+    print_json,
+    print_returned,
+    print_rows,
+    result_table,
+)
+
+app = typer.Typer(
+    name="dawbridge",
+    help="A bounce dropped in a watched folder comes back as stems, MIDI, a treated vocal and a mix.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+log = logging.getLogger(__name__)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+PresetName = Annotated[str, typer.Option("--preset", help="See `dawbridge presets`.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="stage.key=value, e.g. analyse.bpm=152. Repeatable.")
+]
+
+
+def main() -> None:
+    """The command `dawbridge`: every deliberate error becomes one line and an exit code."""
+    try:
+        app()
+    except (UsageError, ConfigError, PresetError, InputError) as exc:
+        _fail(exc.message, 2)
+    except Cancelled as exc:
+        _fail(exc.message, 130)
+    except DawbridgeError as exc:
+        _fail(exc.message, 1)
+    except BrokenPipeError:  # the reader of our output has gone, as in `dawbridge jobs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as exc:  # noqa: BLE001 -- no traceback reaches the user; the log has it
+        log_file = folders().log
+        _log_fault(log_file)
+        _fail(
+            f"This is a fault in dawbridge ({type(exc).__name__}: {exc}). The details are in {log_file}.", 1
+        )
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    inbox: Annotated[
+        Path | None, typer.Option(help="Watch this folder instead of the configured ones.")
+    ] = None,
+    outbox: Annotated[Path | None, typer.Option(help="Return finished songs here.")] = None,
+    preset: Annotated[str, typer.Option(help="For --inbox.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Start the daemon: watch the export folders until Ctrl-C."""
+    from bridge.daemon import run_daemon
+
+    config = load_config()
+    if inbox is not None:
+        config = config.with_inbox(inbox.absolute(), preset)
+    if outbox is not None:
+        config = dataclasses.replace(config, outbox=outbox.absolute())
+    asyncio.run(run_daemon(config, folders(), narrator(Console(), as_json)))
+
+
+@app.command()
+def process(
+    song: Annotated[Path, typer.Argument(help="One audio file.")],
+    preset: PresetName = "default",
+    role: Annotated[str, typer.Option(help="mix, vocals, drums, bass or other; else from the name.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Return it here instead of the configured outbox.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A fallback counts as a failure.")] = False,
+    as_json: AsJson = False,
+    set_: Set = None,
+) -> None:
+    """Do one file now, without the daemon."""
+    from bridge.presets import parse_overrides
+    from bridge.process import process_file
+
+    outbox = (out or load_config().outbox).absolute()
+    overrides = parse_overrides(set_ or [])
+    console = Console(stderr=as_json)
+    with StageBars(console) as bars:
+        result = process_file(song, outbox, preset, role, overrides, bars.update)
+    print_fallbacks(result.job.fallbacks, result.job.warnings, console)
+    if as_json:
+        print_json(result_table(result, strict))
+    elif result.folder:
+        print_returned(result.folder, read_manifest(result.folder), console)
+    if result.detail:
+        print_error(result.detail)
+    raise typer.Exit(result.exit_code(strict))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="Keep what came back here; else in a temporary folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """See it work on a short song that ships with dawbridge. Needs no network."""
+    from bridge.demo import run_demo
+
+    console = Console(stderr=as_json)
+    result = run_demo(out, console)
+    if as_json:
+        files = [artifact.path for artifact in result.manifest.artifacts]
+        summary = {"state": result.state, "folder": str(result.folder), "seconds": round(result.seconds, 1)}
+        print_json(summary | {"files": files})
+    else:
+        print_returned(result.folder, result.manifest, console)
+    raise typer.Exit(0 if result.state == "done" else 1)
+
+
+@app.command()
+def jobs(
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing them until Ctrl-C.")] = False,
+) -> None:
+    """List jobs, newest first: what is queued, running, done, failed or quarantined, and why."""
+    ledger = Ledger(folders().ledger)
+    try:
+        if watch and not as_json:
+            _watch_jobs(ledger)
+            return
+        rows = [(row, ledger.stages(row.id)) for row in ledger.jobs()]
+        if as_json:
+            print_json([vars(row) | {"stages": [vars(event) for event in stages]} for row, stages in rows])
+        else:
+            Console().print(job_table(rows))
+    finally:
+        ledger.close()
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the presets and what each runs."""
+    from bridge.presets import load_preset, preset_description, preset_files
+
+    rows = [
+        {
+            "name": n,
+            "description": preset_description(p),
+            "stages": list(load_preset(n).settings),
+            "path": str(p),
+        }
+        for n, p in preset_files().items()
+    ]
+    print_rows(rows, ("name", "description", "stages"), as_json)
+
+
+models_app = typer.Typer(help="List and fetch model weights.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """What is known: size, licence, where it lies, and what works without it."""
+    from bridge.weights import list_models
+
+    rows = [
+        {
+            "name": status.model.name,
+            "installed": status.installed,
+            "megabytes": round(status.size_bytes / 1e6, 1) or None,
+            "licence": status.model.licence,
+            "folder": str(status.folder),
+            "without it": status.model.without,
+        }
+        for status in list_models(folders().models)
+    ]
+    print_rows(rows, ("name", "installed", "megabytes", "licence", "folder", "without it"), as_json)
+
+
+@models_app.command("fetch")
+def models_fetch(name: str) -> None:
+    """Fetch a model's weights, with their digest checked."""
+    from rich.progress import Progress
+
+    from bridge.weights import fetch
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"fetch {name}", total=None)
+        fetch(name, folders().models, lambda done, total: progress.update(bar, completed=done, total=total))
+    print(folders().models / name)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What is missing, and the one command that mends it."""
+    from bridge.doctor import examine
+
+    findings = examine(load_config(), folders())
+    rows = [dataclasses.asdict(finding) for finding in findings]
+    print_rows(rows, ("what", "verdict", "detail", "remedy"), as_json)
+    raise typer.Exit(1 if any(finding.verdict == "missing" for finding in findings) else 0)
+
+
+@app.command()
+def config(
+    init: Annotated[bool, typer.Option("--init", help="Write a commented configuration to edit.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the configuration in force and where its file lies."""
+    path = folders().config_file
+    if init:
+        write_default_config(path)
+    table = dataclasses.asdict(load_config())
+    if as_json:
+        print_json({"path": str(path), "exists": path.exists(), "config": table})
+        return
+    console = Console()
+    console.print(
+        f"{path}{'' if path.exists() else ' (not written yet: `dawbridge config --init`)'}", soft_wrap=True
+    )
+    for key, value in table.items():
+        for line in value if isinstance(value, tuple) else (value,):
+            shown = ", ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
+            console.print(f"  {key} = {shown}", soft_wrap=True, highlight=False)
+
+
+def _watch_jobs(ledger: Ledger) -> None:
+    with Live(refresh_per_second=4, console=Console()) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            live.update(job_table([(row, ledger.stages(row.id)) for row in ledger.jobs(20)]))
+            time.sleep(0.5)
+
+
+def _fail(message: str, code: int) -> None:
+    print_error(message)
+    sys.exit(code)
+
+
+def _log_fault(log_file: Path) -> None:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=log_file, force=True, format="%(asctime)s %(message)s")
+    log.exception("fault")

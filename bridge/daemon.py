@@ -1,0 +1,239 @@
+"""The composition root: starts the parts in order, stops them in reverse. One per state folder.
+
+One asyncio loop runs the queue; the watcher's own threads only put what they found into it. Heavy
+libraries live in the workers, never here. What was interrupted by a stop or a crash is taken up again
+at the next start, from its last finished stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import filelock
+
+from bridge.config import Config, Folders
+from bridge.errors import ConfigError, DawbridgeError, LedgerError, PresetError
+from bridge.jobs import JobResult, Workshop, already_returned, run_job
+from bridge.lanes import log_to_file
+from bridge.ledger import StoredJob
+from bridge.presets import build_preset, load_preset, preset_files
+from bridge.types import Job, StageEvent
+from bridge.watch import Found, Refusal, Watcher, WatchFolder
+from bridge.workshop import open_workshop, refusal_id, take_up
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
+    """Watch, queue and run jobs until SIGTERM or Ctrl-C. `tell` hears all that happens.
+
+    Raises:
+        LedgerError: another daemon holds this state folder.
+        ConfigError, PresetError: the configuration can't be followed.
+    """
+    for watch in config.watch:
+        load_preset(watch.preset)
+    _make_folders(config)
+    log_to_file(folders.log)
+    with _only_one(folders):
+        async with open_workshop(folders, worker_idle_s=config.worker_idle_s) as shop:
+            daemon = Daemon(config, shop, tell)
+            async with daemon.running():
+                await _until_told_to_stop()
+
+
+class Daemon:
+    """The queue between the watcher and the workers; lives on the event loop."""
+
+    def __init__(self, config: Config, shop: Workshop, tell: Tell) -> None:
+        self._config = config
+        self._shop = shop
+        self._tell = tell
+        self._found: asyncio.Queue[Found] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything started; on the way out the running stage is interrupted and its job queued again."""
+        self._take_up_unfinished()
+        loop = asyncio.get_running_loop()
+        watcher = self._watcher(loop)
+        tasks = [asyncio.create_task(self._take_up_found()), asyncio.create_task(self._run_jobs())]
+        await asyncio.to_thread(watcher.start)
+        watched = [{"inbox": str(w.inbox), "preset": w.preset} for w in self._config.watch]
+        self._tell({"event": "ready", "watch": watched, "outbox": str(self._config.outbox)})
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(watcher.stop)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watcher(self, loop: asyncio.AbstractEventLoop) -> Watcher:
+        watched = [WatchFolder(w.inbox, w.preset, w.role, w.polling) for w in self._config.watch]
+        return Watcher(
+            watched,
+            settle_s=self._config.settle_s,
+            rescan_s=self._config.rescan_s,
+            seen=self._shop.ledger.is_seen,
+            on_found=lambda found: _call(loop, self._found.put_nowait, found),
+            on_refused=lambda refusal: _call(loop, self._refuse, refusal),
+            outbox=self._config.outbox,
+            preset_names=tuple(preset_files()),
+        )
+
+    def _take_up_unfinished(self) -> None:
+        for stored in self._shop.ledger.unfinished():
+            try:
+                self._jobs.put_nowait(_restore(stored))
+            except PresetError as exc:  # a stage or setting that this version no longer knows
+                self._shop.ledger.set_state(stored.id, "failed", code=exc.code, detail=exc.message)
+
+    async def _take_up_found(self) -> None:
+        while True:
+            found = await self._found.get()
+            try:
+                await self._enqueue(found)
+            except DawbridgeError as exc:
+                self._refuse(Refusal(found.path, found.preset, exc.code, exc.message))
+            except OSError as exc:  # the file or the spool's disk went away in the middle
+                self._refuse(Refusal(found.path, found.preset, "file", f"{found.path}: {exc}"))
+
+    async def _enqueue(self, found: Found) -> None:
+        job = await asyncio.to_thread(
+            take_up,
+            found.path,
+            self._shop,
+            preset=found.preset,
+            outbox=self._config.outbox,
+            folder_role=found.role,
+            inbox=found.inbox,
+        )
+        for warning in job.warnings:
+            self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
+        ledger = self._shop.ledger
+        ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+        row = ledger.job(job.id)
+        if row is not None and row.state in ("queued", "running"):
+            return  # the same bounce is on its way already
+        returned = already_returned(job, ledger)
+        if returned is not None:
+            self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
+            return
+        ledger.add_job(job, found.path)
+        self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
+        self._jobs.put_nowait(job)
+
+    async def _run_jobs(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            try:
+                result = await run_job(job, self._shop, self._tell_stage, threading.Event())
+            except Exception as exc:  # a fault of ours must not stop the jobs that wait behind it
+                log.exception("job %s failed", job.id)
+                detail = (
+                    f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+                )
+                self._shop.ledger.set_state(job.id, "failed", code="unexpected", detail=detail)
+                result = JobResult(job, "failed", None, (), detail)
+            self._tell_job(result)
+            await asyncio.to_thread(self._shop.store.trim, int(self._config.store_max_gb * 1e9))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        job_id = refusal_id(refusal.path)
+        self._shop.ledger.add_quarantined(
+            job_id, refusal.path, refusal.preset, self._config.outbox, refusal.code, refusal.reason
+        )
+        log.warning("refused %s: %s", refusal.path, refusal.reason)
+        self._tell({"event": "refused", "id": job_id, "name": refusal.path.name, "detail": refusal.reason})
+
+    def _tell_stage(self, event: StageEvent) -> None:
+        self._tell({"event": "stage", **dataclasses.asdict(event)})
+
+    def _tell_job(self, result: JobResult) -> None:
+        self._tell(
+            {
+                "event": "job",
+                "id": result.job.id,
+                "name": result.job.bounce.name,
+                "state": result.state,
+                "folder": str(result.folder) if result.folder else None,
+                "detail": result.detail,
+                "fallbacks": [dataclasses.asdict(fallback) for fallback in result.job.fallbacks],
+            }
+        )
+
+
+def _restore(stored: StoredJob) -> Job:
+    preset = build_preset(stored.preset, stored.settings, f"job {stored.id}", {})
+    return Job(
+        stored.id,
+        stored.bounce,
+        preset,
+        stored.outbox,
+        "queued",
+        stored.created_at,
+        stored.overrides,
+        stored.fallbacks,
+        stored.warnings,
+    )
+
+
+def _make_folders(config: Config) -> None:
+    for folder in (config.outbox, *(watch.inbox for watch in config.watch)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"{folder} can't be made ({exc.strerror}). Choose another folder.") from exc
+
+
+@contextlib.contextmanager
+def _only_one(folders: Folders) -> Iterator[None]:
+    """Hold the state folder; who holds it stands beside the lock."""
+    folders.state.mkdir(parents=True, exist_ok=True)
+    holder = folders.state / "daemon.json"
+    lock = filelock.FileLock(folders.state / "daemon.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = json.loads(holder.read_text(encoding="utf-8")) if holder.exists() else {"pid": "unknown"}
+        raise LedgerError(
+            f"Another daemon (process {who['pid']}) holds {folders.state}. Stop it first, or use it.",
+            "locked",
+        ) from None
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: its loop can't, but Ctrl-C still reaches plain handlers
+            signal.signal(number, lambda *_: _call(loop, stop.set))
+    await stop.wait()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
+    """Call from another thread; a loop that is closing no longer wants to know."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

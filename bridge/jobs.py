@@ -1,0 +1,341 @@
+"""Runs one job through the graph, tells each step as a StageEvent, and answers with what became of it.
+
+A stage starts as soon as what it takes is ready, so that independent ones run side by side. What a
+stage made is kept under a key of everything it depends on; the next job with the same key does not
+run it again. Consent is asked before the cache is read. A stage that fails takes only those with it
+that need its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bridge.config import Folders
+from bridge.errors import Cancelled, DawbridgeError, Refused
+from bridge.lanes import Lane, Task
+from bridge.ledger import KeptFile, Ledger, Result, utc_now
+from bridge.manifest import read_manifest
+from bridge.pipeline import BOUNCE_FIELDS, KINDS, PIPELINE, LaneName, Stage, maker_of
+from bridge.presets import settings_tables
+from bridge.store import Store
+from bridge.types import Artifact, Bounce, Fallback, Job, JobState, Made, Preset, Skip, StageEvent, StageState
+
+ID_HEX_DIGITS = 12
+
+OnEvent = Callable[[StageEvent], None]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every job needs: where to run, where to keep, what is remembered."""
+
+    lanes: Mapping[LaneName, Lane]
+    store: Store
+    ledger: Ledger
+    folders: Folders
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of a job."""
+
+    job: Job
+    state: JobState
+    folder: Path | None  # where it came back
+    stages: tuple[StageEvent, ...]
+    detail: str = ""
+
+    def exit_code(self, strict: bool = False) -> int:
+        """0: all done, skipped with a reason or fallen back; 1: something failed or was refused."""
+        return 1 if self.state != "done" or (strict and self.job.fallbacks) else 0
+
+
+def prepare(
+    bounce: Bounce,
+    preset: Preset,
+    outbox: Path,
+    folders: Folders,
+    *,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Job:
+    """Decide what will run, fallbacks included, and name the job by all of it.
+
+    May wait for the network for up to 5 s (are the weights reachable?): don't call it on an event loop.
+    """
+    settings: dict[str, Any] = dict(preset.settings)
+    fallbacks: list[Fallback] = []
+    for row in PIPELINE:
+        if row.resolve is not None and row.name in settings:
+            settings[row.name], fallback = row.resolve(settings[row.name], bounce, folders.models)
+            fallbacks += [fallback] if fallback else []
+    resolved = replace(preset, settings=settings)
+    key = {
+        "bounce": _bounce_key(bounce, ("name", "start_frames", *BOUNCE_FIELDS)),
+        "settings": settings_tables(resolved),
+        "versions": {
+            row.name: _recipe(row, settings[row.name], folders) for row in PIPELINE if row.name in settings
+        },
+        "outbox": str(outbox),
+    }
+    return Job(
+        id=_digest(key)[:ID_HEX_DIGITS],
+        bounce=bounce,
+        preset=resolved,
+        outbox=outbox,
+        state="queued",
+        created_at=utc_now(),
+        overrides=overrides or {},
+        fallbacks=tuple(fallbacks),
+        warnings=warnings,
+    )
+
+
+def already_returned(job: Job, ledger: Ledger) -> Path | None:
+    """The folder of an earlier, complete run of this very job, if it still stands."""
+    row = ledger.job(job.id)
+    if row is None or row.state != "done" or row.folder is None:
+        return None
+    folder = Path(row.folder)
+    try:
+        manifest = read_manifest(folder)
+    except DawbridgeError:
+        return None
+    return folder if manifest.id == job.id else None
+
+
+async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> JobResult:
+    """Run every stage the preset asks for. Never raises for what a stage does: the result says it.
+
+    `on_event` is called on the event loop's thread.
+    """
+    shop.ledger.set_state(job.id, "running")
+    run = _Run(job, shop, on_event, cancel)
+    try:
+        await run.all_stages()
+    except Cancelled:
+        result = JobResult(
+            job, "cancelled", None, run.events_in_order(), "cancelled; finished stages are kept"
+        )
+    else:
+        result = run.result()
+    shop.ledger.set_state(job.id, result.state, folder=result.folder, detail=result.detail)
+    return result
+
+
+class _Run:
+    """One job under way; lives on the event loop."""
+
+    def __init__(self, job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> None:
+        self._job = job
+        self._shop = shop
+        self._on_event = on_event
+        self._cancel = cancel
+        self._rows = [row for row in PIPELINE if row.name in job.preset.settings]
+        self._artifacts: dict[str, Bounce | Artifact] = {"bounce": job.bounce}
+        self._events: dict[str, StageEvent] = {}
+        self._facts: dict[str, Mapping[str, Any]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def all_stages(self) -> None:
+        for row in self._rows:
+            self._tasks[row.name] = asyncio.create_task(self._when_ready(row))
+        outcomes = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        raised = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        # A fault of our own is worth more than the cancellations that it caused.
+        for outcome in sorted(raised, key=lambda exc: isinstance(exc, Cancelled)):
+            raise outcome
+
+    def events_in_order(self) -> tuple[StageEvent, ...]:
+        return tuple(self._events[row.name] for row in self._rows if row.name in self._events)
+
+    def result(self) -> JobResult:
+        events = self.events_in_order()
+        bad = [event for event in events if event.state in ("failed", "refused")]
+        folder = self._facts.get("export", {}).get("folder")
+        detail = "; ".join(f"{event.stage} {event.state}: {event.detail}" for event in bad)
+        return JobResult(
+            self._job, "failed" if bad else "done", Path(folder) if folder else None, events, detail
+        )
+
+    async def _when_ready(self, row: Stage) -> None:
+        makers = {maker_of(name) for name in row.takes}
+        before = [self._tasks[name] for name in makers if name in self._tasks]
+        if row.name == "export":
+            before = [task for name, task in self._tasks.items() if name != "export"]
+        if before:
+            await asyncio.gather(*before)
+        if self._cancel.is_set():
+            raise Cancelled("cancelled")
+        started_s = time.monotonic()
+        try:
+            state, detail, code, made = await self._run_or_reuse(row)
+        except Cancelled:
+            raise
+        except Refused as exc:
+            state, detail, code, made = "refused", exc.message, exc.code, ()
+        except DawbridgeError as exc:
+            state, detail, code, made = "failed", exc.message, exc.code, ()
+        except OSError as exc:  # the disk of the store: full, gone or read-only
+            state, detail, code, made = (
+                "failed",
+                f"{row.name}: {exc}. Free some space, then retry.",
+                "disk",
+                (),
+            )
+        seconds = time.monotonic() - started_s
+        self._tell(StageEvent(self._job.id, row.name, state, 1.0, 1.0, made, code, detail, seconds))
+
+    async def _run_or_reuse(self, row: Stage) -> tuple[StageState, str, str, tuple[str, ...]]:
+        lacking = self._lacking(row)
+        if lacking:
+            return "skipped", lacking, "input_missing", ()
+        self._tell(StageEvent(self._job.id, row.name, "running"))
+        settings = self._job.preset.settings[row.name]
+        permitted: Mapping[str, Any] = {}
+        if row.permit is not None:
+            permitted = row.permit(settings, self._shop.folders.voices)
+        if row.name == "export":
+            return await self._export(row, settings)
+        cache_key = self._cache_key(row, settings, permitted)
+        kept = await asyncio.to_thread(self._from_cache, row, cache_key)
+        if kept is not None:
+            return "cached", kept.detail, "", row.gives
+        with self._shop.store.workdir(row.name) as workdir:
+            answer = await self._in_lane(row, settings, workdir, self._inputs(row))
+            if isinstance(answer, Skip):
+                return "skipped", answer.reason, answer.code, ()
+            await asyncio.to_thread(self._keep, row, cache_key, answer)
+        return "done", answer.detail, "", tuple(answer.files)
+
+    def _lacking(self, row: Stage) -> str:
+        """Why the stage can't run, or an empty string."""
+        asked = [name for name in row.wants_if_asked if maker_of(name) in self._tasks]
+        for name in (*row.needs, *asked):
+            if name == "record" or name in self._artifacts:
+                continue
+            maker = maker_of(name)
+            event = self._events.get(maker or "")
+            why = f"{maker} {event.state}" if event else f"the preset does not run {maker}"
+            return f"needs {name}: {why}"
+        return ""
+
+    def _inputs(self, row: Stage) -> dict[str, Bounce | Artifact | None]:
+        return {name: self._artifacts.get(name) for name in row.takes}
+
+    async def _in_lane(
+        self, row: Stage, settings: Any, workdir: Path, inputs: Mapping[str, Bounce | Artifact | None]
+    ) -> Made | Skip:
+        loop = asyncio.get_running_loop()
+
+        def on_progress(done: float, total: float) -> None:
+            event = StageEvent(self._job.id, row.name, "running", done, total)
+            loop.call_soon_threadsafe(self._tell_progress, event)
+
+        folders = self._shop.folders
+        task = Task(row.name, inputs, settings, workdir, folders.models, folders.voices)
+        return await self._shop.lanes[row.lane].run(task, on_progress, self._cancel)
+
+    async def _export(self, row: Stage, settings: Any) -> tuple[StageState, str, str, tuple[str, ...]]:
+        with self._shop.store.workdir("export") as workdir, self._shop.store.workdir("record") as desk:
+            record = desk / "record.json"
+            record.write_text(json.dumps(self._record(), default=str), encoding="utf-8")
+            inputs = self._inputs(row) | {"record": Artifact("record", "json", record, "")}
+            answer = await self._in_lane(row, settings, workdir, inputs)
+        if isinstance(answer, Skip):
+            return "skipped", answer.reason, answer.code, ()
+        self._facts["export"] = answer.facts
+        return "done", answer.detail, "", ()
+
+    def _record(self) -> dict[str, Any]:
+        """All that the manifest says of the job, for `export`."""
+        models = [
+            ref
+            for row in self._rows
+            for ref in _models(row, self._job.preset.settings[row.name], self._shop.folders)
+        ]
+        return {
+            "id": self._job.id,
+            "created_at": self._job.created_at,
+            "preset": self._job.preset.name,
+            "settings": settings_tables(self._job.preset),
+            "outbox": str(self._job.outbox),
+            "stages": [asdict(event) for event in self.events_in_order() if event.stage != "export"],
+            "fallbacks": [asdict(fallback) for fallback in self._job.fallbacks],
+            "facts": self._facts,
+            "models": [asdict(ref) for ref in models],
+        }
+
+    def _cache_key(self, row: Stage, settings: Any, permitted: Mapping[str, Any]) -> str:
+        inputs: dict[str, Any] = {}
+        for name, value in self._inputs(row).items():
+            if isinstance(value, Bounce):
+                inputs[name] = _bounce_key(value, row.bounce_fields)
+            else:
+                inputs[name] = value.sha256 if value else None
+        recipe = _recipe(row, settings, self._shop.folders)
+        return _digest(
+            {"settings": asdict(settings), "recipe": recipe, "inputs": inputs, "permit": dict(permitted)}
+        )
+
+    def _from_cache(self, row: Stage, cache_key: str) -> Result | None:
+        result = self._shop.ledger.find_result(cache_key)
+        if result is None:
+            return None
+        found = [
+            self._shop.store.find(file.name, KINDS[file.name], file.sha256, file.suffix)
+            for file in result.files
+        ]
+        if not all(found):
+            return None
+        self._artifacts |= {artifact.name: artifact for artifact in found if artifact}
+        self._facts[row.name] = result.facts
+        return result
+
+    def _keep(self, row: Stage, cache_key: str, made: Made) -> None:
+        files: list[KeptFile] = []
+        for name, path in made.files.items():
+            suffix = path.suffix if path.is_file() else ""
+            artifact = self._shop.store.keep(name, KINDS[name], path)
+            self._artifacts[name] = artifact
+            files.append(KeptFile(name, artifact.sha256, suffix))
+        self._facts[row.name] = made.facts
+        self._shop.ledger.keep_result(cache_key, row.name, Result(tuple(files), made.detail, made.facts))
+
+    def _tell_progress(self, event: StageEvent) -> None:
+        latest = self._events.get(event.stage)
+        if latest is not None and latest.state == "running":  # a late report must not undo an end
+            self._tell(event)
+
+    def _tell(self, event: StageEvent) -> None:
+        self._events[event.stage] = event
+        self._shop.ledger.record(event)
+        self._on_event(event)
+
+
+def _recipe(row: Stage, settings: Any, folders: Folders) -> list[str]:
+    """What decides a stage's result beside its inputs and settings."""
+    digests = list(row.digests(settings)) if row.digests is not None else []
+    return [row.name, row.version, *digests, *(ref.sha256 for ref in _models(row, settings, folders))]
+
+
+def _models(row: Stage, settings: Any, folders: Folders) -> tuple[Any, ...]:
+    return row.models(settings, folders.models) if row.models is not None else ()
+
+
+def _bounce_key(bounce: Bounce, fields: tuple[str, ...]) -> dict[str, Any]:
+    table = asdict(bounce)
+    return {name: table[name] for name in fields}
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

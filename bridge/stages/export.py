@@ -1,0 +1,306 @@
+"""What comes back: `<outbox>/<song>/`, built beside, flushed, and renamed whole; the manifest is its last file.
+
+Stems are 24-bit WAV (float where the bounce is float or a stem passes 0 dBFS) at the bounce's own rate,
+length and start time. The last stem is the bounce minus the others as they were written, so that they
+null. Nothing in the outbox is ever overwritten: a taken name gives a revision beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from bridge import __version__, audio, manifest
+from bridge.config import setting
+from bridge.errors import OutboxError
+from bridge.grid import read_grid
+from bridge.names import song_folder_name
+from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
+from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef
+from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
+
+STAGE_VERSION = "1"
+FULL_SCALE_24 = 1 << 23
+BLOCK_FRAMES = 1 << 18
+HOLDS_THE_VOICE = ("voice", "lead", "mix")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is delivered."""
+
+    audio: bool = setting(True, help="deliver stems, voice, lead and mix; false for MIDI alone")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One job's way into its folder."""
+
+    bounce: Bounce
+    record: Mapping[str, Any]  # what `jobs` wrote down of the job
+    folder: Path  # the hidden folder it is built in
+    prefix: str  # what its files' names begin with
+    context: Context
+
+
+def export(
+    bounce: Bounce,
+    record: Artifact,
+    stems: Artifact | None,
+    grid: Artifact | None,
+    notes: Artifact | None,
+    notes_quantised: Artifact | None,
+    voice: Artifact | None,
+    lead: Artifact | None,
+    mix: Artifact | None,
+    *,
+    settings: ExportSettings,
+    context: Context,
+) -> Made:
+    """Publish all that was made. `facts` tell the folder and its revision.
+
+    Raises:
+        OutboxError: the outbox is missing, full or read-only; what was made stays in the store.
+    """
+    told = json.loads(record.path.read_text(encoding="utf-8"))
+    outbox = Path(told["outbox"])
+    song = song_folder_name(bounce.name)
+    try:
+        outbox.mkdir(parents=True, exist_ok=True)
+        building = outbox / ".dawbridge" / "building" / f"{told['id']}-{uuid.uuid4().hex[:8]}"
+        building.mkdir(parents=True)
+        try:
+            delivery = Delivery(bounce, told, building, song, context)
+            returned: list[manifest.ManifestArtifact] = []
+            if settings.audio:
+                returned += _deliver_stems(delivery, stems) if stems else []
+                for artifact in (voice, lead, mix):
+                    returned += [_deliver_audio(delivery, artifact)] if artifact else []
+            for artifact in (notes, notes_quantised):
+                returned += [_deliver_midi(delivery, artifact)] if artifact else []
+            found = read_grid(grid.path) if grid else None
+            folder, revision = _publish(delivery, outbox, song, returned, found)
+        finally:
+            if building.exists():
+                discard(building)
+    except OSError as exc:
+        raise OutboxError(
+            f"{outbox} can't take the song ({exc.strerror or exc}). Make room or mend it, then retry."
+        ) from exc
+    return Made({}, str(folder), {"folder": str(folder), "revision": revision})
+
+
+def _deliver_stems(delivery: Delivery, stems: Artifact) -> list[manifest.ManifestArtifact]:
+    names = [name for name in STEMS if (stems.path / f"{name}.wav").exists()]
+    sources = [stems.path / f"{name}.wav" for name in names]
+    as_float = delivery.bounce.is_float or any(_passes_full_scale(path) for path in sources)
+    targets = [delivery.folder / f"{delivery.prefix}_{name}.wav" for name in names]
+    _write_nulling(delivery, sources, targets, as_float)
+    approximate = delivery.record["facts"].get("separate", {}).get("approximate", [])
+    return [
+        _tag_and_describe(delivery, name, path, approximate=name in approximate)
+        for name, path in zip(names, targets, strict=True)
+    ]
+
+
+def _write_nulling(
+    delivery: Delivery, sources: Sequence[Path], targets: Sequence[Path], as_float: bool
+) -> None:
+    """Write the stems block by block; the last one as the bounce minus the others."""
+    bounce = delivery.bounce
+    dtype = "float32" if as_float else "int32"
+    with ExitStack() as stack:
+        mixed = stack.enter_context(soundfile.SoundFile(bounce.path))
+        readers = [stack.enter_context(soundfile.SoundFile(path)) for path in sources[:-1]]
+        shape = (bounce.sample_rate_hz, bounce.channels, bounce.frames)
+        writers = [stack.enter_context(audio.wav_writer(path, *shape, is_float=as_float)) for path in targets]
+        for start in range(0, bounce.frames, BLOCK_FRAMES):
+            delivery.context.report(start, bounce.frames)
+            whole = mixed.read(BLOCK_FRAMES, dtype=dtype, always_2d=True)
+            others = [reader.read(BLOCK_FRAMES, dtype="float32", always_2d=True) for reader in readers]
+            blocks = _null_float(whole, others) if as_float else _null_24_bit(whole, others)
+            for writer, block in zip(writers, blocks, strict=True):
+                writer.write(block)
+
+
+def _null_24_bit(
+    whole: npt.NDArray[np.int32], others: Sequence[audio.Samples]
+) -> Iterator[npt.NDArray[np.int32]]:
+    """Left-justified int32 blocks, (frames, channels), that sum to `whole` exactly at 24 bits."""
+    rest = whole >> 8
+    for other in others:
+        block = np.rint(other * np.float64(FULL_SCALE_24)).astype(np.int32)
+        rest = rest - block
+        yield block << 8
+    yield np.clip(rest, -FULL_SCALE_24, FULL_SCALE_24 - 1) << 8
+
+
+def _null_float(whole: audio.Samples, others: Sequence[audio.Samples]) -> Iterator[audio.Samples]:
+    rest = whole.astype(np.float64)
+    for other in others:
+        rest -= other
+        yield other
+    yield rest.astype(np.float32)
+
+
+def _deliver_audio(delivery: Delivery, artifact: Artifact) -> manifest.ManifestArtifact:
+    target = delivery.folder / f"{delivery.prefix}_{artifact.name}.wav"
+    as_float = delivery.bounce.is_float or _passes_full_scale(artifact.path)
+    with soundfile.SoundFile(artifact.path) as source:
+        shape = (source.samplerate, source.channels, source.frames)
+        with audio.wav_writer(target, *shape, is_float=as_float) as writer:
+            for block in source.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+                writer.write(block if as_float else _to_24_bit(block))
+    synthetic = artifact.name in HOLDS_THE_VOICE and _voice(delivery) is not None
+    return _tag_and_describe(delivery, artifact.name, target, synthetic=synthetic)
+
+
+def _to_24_bit(block: audio.Samples) -> npt.NDArray[np.int32]:
+    steps = np.rint(block * np.float64(FULL_SCALE_24))
+    return np.clip(steps, -FULL_SCALE_24, FULL_SCALE_24 - 1).astype(np.int32) << 8
+
+
+def _passes_full_scale(path: Path) -> bool:
+    limit = 1.0 - 8.0 / FULL_SCALE_24  # leaves room for the rounding of the other stems
+    with soundfile.SoundFile(path) as file:
+        return any(
+            float(np.abs(block).max(initial=0.0)) > limit
+            for block in file.blocks(BLOCK_FRAMES, dtype="float32")
+        )
+
+
+def _deliver_midi(delivery: Delivery, artifact: Artifact) -> manifest.ManifestArtifact:
+    target = delivery.folder / f"{delivery.prefix}_{artifact.name}.mid"
+    file = mido.MidiFile(artifact.path)
+    provenance = _provenance(delivery, artifact.name, synthetic=False)
+    file.tracks[0].insert(0, mido.MetaMessage("text", text=provenance, time=0))
+    file.save(target)
+    return _describe(delivery, artifact.name, target, "midi")
+
+
+def _tag_and_describe(
+    delivery: Delivery, name: str, path: Path, *, synthetic: bool = False, approximate: bool = False
+) -> manifest.ManifestArtifact:
+    bext = Bext(
+        description=_provenance(delivery, name, synthetic),
+        originator=ORIGINATOR,
+        reference=delivery.record["id"],
+        date=delivery.record["created_at"][:10],
+        time=delivery.record["created_at"][11:19],
+        start_frames=delivery.bounce.start_frames,
+    )
+    tag_wav(path, bext, f"{ORIGINATOR} {__version__}")
+    return _describe(delivery, name, path, "audio", synthetic=synthetic, approximate=approximate)
+
+
+def _describe(
+    delivery: Delivery,
+    name: str,
+    path: Path,
+    kind: Any,
+    *,
+    synthetic: bool = False,
+    approximate: bool = False,
+) -> manifest.ManifestArtifact:
+    return manifest.ManifestArtifact(
+        name,
+        kind,
+        path.name,
+        file_sha256(path),
+        delivery.bounce.start_frames,
+        delivery.bounce.frames,
+        synthetic,
+        approximate,
+    )
+
+
+def _provenance(delivery: Delivery, name: str, synthetic: bool) -> str:
+    """What every returned file says of itself."""
+    consent = (_voice(delivery) or {}).get("consent_sha256") if synthetic else None
+    return (
+        f"dawbridge job={delivery.record['id']} artifact={name} "
+        f"synthetic_voice={'yes' if synthetic else 'no'} consent={consent or 'none'}"
+    )
+
+
+def _voice(delivery: Delivery) -> Mapping[str, Any] | None:
+    voice: Mapping[str, Any] | None = delivery.record["facts"].get("convert", {}).get("voice")
+    return voice
+
+
+def _publish(
+    delivery: Delivery,
+    outbox: Path,
+    song: str,
+    returned: Sequence[manifest.ManifestArtifact],
+    grid: Grid | None,
+) -> tuple[Path, int]:
+    """Write the manifest and rename the folder to the first free name; the folder and its revision."""
+    revision = 1
+    while True:
+        target = outbox / (song if revision == 1 else f"{song} ({revision})")
+        if target.exists():
+            revision += 1
+            continue
+        manifest.write_manifest(delivery.folder, _manifest(delivery, revision, tuple(returned), grid))
+        fsync_tree(delivery.folder)
+        try:
+            delivery.folder.rename(target)
+        except OSError as exc:
+            if exc.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.EACCES) or not target.exists():
+                raise
+            continue  # somebody else took the name just now
+        fsync_folder(outbox)
+        return target, revision
+
+
+def _manifest(
+    delivery: Delivery, revision: int, returned: tuple[manifest.ManifestArtifact, ...], grid: Grid | None
+) -> manifest.Manifest:
+    record, bounce, voice = delivery.record, delivery.bounce, _voice(delivery)
+    stages = (
+        *(_stage(event) for event in record["stages"]),
+        manifest.ManifestStage("export", "done"),
+    )
+    return manifest.Manifest(
+        schema=manifest.SCHEMA,
+        id=record["id"],
+        revision=revision,
+        created_at=record["created_at"],
+        bounce=manifest.ManifestBounce(
+            bounce.name,
+            bounce.sha256,
+            bounce.role,
+            bounce.sample_rate_hz,
+            bounce.channels,
+            bounce.frames,
+            bounce.start_frames,
+        ),
+        preset=record["preset"],
+        settings=record["settings"],
+        tempo=manifest.describe_tempo(grid.tempo, grid.tempo_source, grid.tempo_confidence) if grid else None,
+        key=grid.key if grid else None,
+        sings=grid.sings if grid else None,
+        artifacts=returned,
+        stages=stages,
+        fallbacks=tuple(Fallback(**fallback) for fallback in record["fallbacks"]),
+        voice=manifest.ManifestVoice(voice["name"], voice["consent_sha256"]) if voice else None,
+        software=manifest.Software(__version__, tuple(ModelRef(**ref) for ref in record["models"])),
+    )
+
+
+def _stage(event: Mapping[str, Any]) -> manifest.ManifestStage:
+    return manifest.ManifestStage(
+        event["stage"], event["state"], event["code"], round(event["seconds"], 3), event["detail"]
+    )

@@ -1,0 +1,131 @@
+"""Artifacts on disk, named by content: written beside, renamed whole, verified when read again.
+
+A stage works in a private folder of the store and its results are moved, not copied. Several
+processes may use one store at a time: equal content has one name, and a rename is atomic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.types import Artifact, ArtifactKind
+
+CHUNK_BYTES = 1 << 20
+
+
+class Store:
+    """The folder of artifacts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._objects = folder / "objects"
+        self._work = folder / "work"
+        self._objects.mkdir(parents=True, exist_ok=True)
+        self._work.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def workdir(self, label: str) -> Iterator[Path]:
+        """An empty private folder that is gone afterwards, whatever happened."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{label}-", dir=self._work))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, name: str, kind: ArtifactKind, made: Path) -> Artifact:
+        """Move a finished file or folder into the store."""
+        digest = content_sha256(made)
+        target = self.path_of(digest, made.suffix if made.is_file() else "")
+        target.parent.mkdir(exist_ok=True)
+        if target.exists() and content_sha256(target) == digest:
+            return Artifact(name, kind, target, digest)
+        if target.exists():
+            discard(target)
+        made.replace(target)
+        return Artifact(name, kind, target, digest)
+
+    def find(self, name: str, kind: ArtifactKind, sha256: str, suffix: str) -> Artifact | None:
+        """The artifact, if it is there and its content still has this digest; else None."""
+        path = self.path_of(sha256, suffix)
+        if not path.exists():
+            return None
+        if content_sha256(path) != sha256:
+            discard(path)
+            return None
+        os.utime(path)  # trim() removes what was longest unused
+        return Artifact(name, kind, path, sha256)
+
+    def path_of(self, sha256: str, suffix: str) -> Path:
+        """Where content of this digest lies or would lie."""
+        return self._objects / sha256[:2] / f"{sha256}{suffix}"
+
+    def trim(self, max_bytes: int) -> int:
+        """Remove what was longest unused until the store holds at most `max_bytes`; bytes removed."""
+        entries = [(p, p.stat().st_mtime, size_bytes(p)) for p in self._objects.glob("*/*")]
+        excess = sum(size for _, _, size in entries) - max_bytes
+        removed = 0
+        for path, _, size in sorted(entries, key=lambda entry: entry[1]):
+            if removed >= excess:
+                break
+            discard(path)
+            removed += size
+        return removed
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's names and contents (hex)."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for child in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{child.relative_to(path).as_posix()}\0{file_sha256(child)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file (hex)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush a folder and its files to the disk, so that a rename publishes whole files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's entries; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,227 @@
+"""What a person sees: progress bars, the daemon's tale, returned files as a tree, tables; and JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.tree import Tree
+
+from bridge import manifest as manifests
+from bridge.jobs import JobResult
+from bridge.ledger import JobRow
+from bridge.manifest import Manifest
+from bridge.types import Fallback, StageEvent
+
+COLOURS = {
+    "queued": "dim",
+    "running": "cyan",
+    "done": "green",
+    "cached": "green",
+    "skipped": "yellow",
+    "cancelled": "yellow",
+    "refused": "red",
+    "failed": "red",
+    "quarantined": "red",
+}
+WHAT_IT_IS = {
+    "vocals": "stem",
+    "drums": "stem",
+    "bass": "stem",
+    "other": "stem",
+    "notes": "MIDI as played",
+    "notes_quantised": "MIDI on the song's grid",
+    "voice": "the vocal in another character, dry",
+    "lead": "the lead vocal with effects",
+    "mix": "the lead over the original music",
+}
+
+
+class StageBars:
+    """One bar with an ETA for each stage of a job; plain lines where there is no terminal.
+
+    Feed it the job's events, inside `with`.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]{task.description:<10}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._ended: set[str] = set()
+
+    def __enter__(self) -> StageBars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, event: StageEvent) -> None:
+        """Show an event; events of a stage that has ended are ignored."""
+        if event.stage in self._ended:
+            return
+        if event.stage not in self._bars:
+            self._bars[event.stage] = self._progress.add_task(event.stage, total=None, note="")
+        bar = self._bars[event.stage]
+        if event.state == "running":
+            if event.total > 0:
+                self._progress.update(bar, completed=event.done, total=event.total)
+            return
+        self._ended.add(event.stage)
+        self._progress.update(
+            bar, completed=1.0, total=1.0, note=f"{_state(event.state)} {escape(event.detail)}"
+        )
+        if not self._console.is_terminal:
+            line = f"{event.stage:<10} {event.state:<8} {event.seconds:5.1f} s  {event.detail}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def narrator(console: Console, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
+    """A listener for what the daemon tells: JSON lines for a script, short lines for a person."""
+
+    def tell_json(message: Mapping[str, Any]) -> None:
+        print(json.dumps(message, default=str), flush=True)
+
+    def tell_person(message: Mapping[str, Any]) -> None:
+        line = _tale(message)
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
+
+    return tell_json if as_json else tell_person
+
+
+def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
+    """The returned files as a tree, with what each is, and where they lie."""
+    tree = Tree(f"[bold]{escape(folder.name)}/[/]")
+    for artifact in manifest.artifacts:
+        size_kb = (folder / artifact.path).stat().st_size / 1000
+        note = WHAT_IT_IS.get(artifact.name, artifact.kind)
+        note += ", approximate" if artifact.approximate else ""
+        note += ", synthetic voice" if artifact.synthetic else ""
+        tree.add(f"{escape(artifact.path)}  [dim]{note}, {size_kb:,.0f} kB[/]")
+    tree.add(f"{manifests.NAME}  [dim]what ran, from what, how long[/]")
+    console.print(tree, highlight=False)
+    if manifest.tempo is not None:
+        tempo = manifest.tempo
+        sings = "somebody sings" if manifest.sings else "nobody sings"
+        bar = f"{tempo.beats_per_bar}/{tempo.beat_unit}"
+        console.print(f"{tempo.bpm:.2f} bpm, {bar}, {manifest.key or 'no key'}, {sings}.", highlight=False)
+    console.print(f"They lie in [bold]{escape(str(folder))}[/]", soft_wrap=True, highlight=False)
+
+
+def print_fallbacks(fallbacks: Sequence[Fallback], warnings: Sequence[str], console: Console) -> None:
+    """Say what was used instead of what was wanted, and what was odd about the input."""
+    for fallback in fallbacks:
+        text = f"{fallback.stage}: {fallback.used} instead of {fallback.wanted}: {fallback.reason}"
+        console.print(f"[yellow]fallback[/] {escape(text)}", soft_wrap=True, highlight=False)
+    for warning in warnings:
+        console.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True, highlight=False)
+
+
+def result_table(result: JobResult, strict: bool) -> dict[str, Any]:
+    """A job's result for scripts."""
+    return {
+        "id": result.job.id,
+        "state": result.state,
+        "exit_code": result.exit_code(strict),
+        "folder": str(result.folder) if result.folder else None,
+        "detail": result.detail,
+        "stages": [
+            {
+                "stage": e.stage,
+                "state": e.state,
+                "code": e.code,
+                "detail": e.detail,
+                "seconds": round(e.seconds, 3),
+            }
+            for e in result.stages
+        ],
+        "fallbacks": [vars(fallback) for fallback in result.job.fallbacks],
+        "warnings": list(result.job.warnings),
+    }
+
+
+def job_table(rows: Sequence[tuple[JobRow, Sequence[StageEvent]]]) -> Table:
+    """Jobs, newest first, with the stage that runs or the reason why they ended."""
+    table = Table("job", "song", "preset", "state", "what", box=None, header_style="bold")
+    for row, stages in rows:
+        what = row.folder or row.detail
+        if row.state == "running":
+            what = ", ".join(f"{e.stage} {_percent(e)}" for e in stages if e.state == "running")
+        elif row.state in ("failed", "quarantined", "cancelled"):
+            what = row.detail
+        table.add_row(row.id, escape(row.name), row.preset, _state(row.state), escape(what))
+    return table
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """Rows as a table with these columns, or as JSON with all they hold."""
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
+    Console().print(table)
+
+
+def print_error(message: str) -> None:
+    """One line on standard error."""
+    Console(stderr=True).print(f"[red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+
+
+def _tale(message: Mapping[str, Any]) -> str:
+    event = message["event"]
+    if event == "ready":
+        places = "\n".join(f"  {escape(w['inbox'])}  [dim]preset {w['preset']}[/]" for w in message["watch"])
+        return f"Watching\n{places}\nReturning to {escape(message['outbox'])}\nCtrl-C ends it."
+    if event == "queued":
+        return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {message['preset']}"
+    if event == "stage" and message["state"] != "running":
+        return f"  {message['stage']:<10} {_state(message['state'])} [dim]{message['seconds']:.1f} s[/] {escape(message['detail'])}"
+    if event == "job":
+        where = message["folder"] or message["detail"]
+        return f"[bold]{escape(message['name'])}[/] {_state(message['state'])}: {escape(where)}"
+    if event in ("refused", "warning"):
+        return f"[yellow]{event}[/] {escape(message['detail'])}"
+    return ""
+
+
+def _state(state: str) -> str:
+    return f"[{COLOURS[state]}]{state}[/]"
+
+
+def _percent(event: StageEvent) -> str:
+    return f"{100 * event.done / event.total:.0f}%" if event.total > 0 else "..."
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)

@@ -1,0 +1,237 @@
+"""The command line as a script or a musician meets it: exit codes, one clear line, JSON, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bridge import manifest
+from bridge.config import folders
+
+RATE_HZ = 44_100
+
+
+@pytest.fixture(autouse=True)
+def home(dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "200")
+    return dawbridge_home
+
+
+def dawbridge(*arguments: str | Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bridge", *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, check=False, env=os.environ
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def tone(
+    path: Path, *, seconds: float = 1.0, rate_hz: int = RATE_HZ, channels: int = 2, subtype: str = "PCM_16"
+) -> Path:
+    time_s = np.arange(int(seconds * rate_hz)) / rate_hz
+    samples = np.repeat(0.3 * np.sin(2 * np.pi * 220 * time_s)[:, None], channels, axis=1)
+    soundfile.write(path, samples, rate_hz, subtype=subtype)
+    return path
+
+
+def halved(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def with_nan(path: Path) -> Path:
+    samples = np.full((RATE_HZ, 2), 0.1)
+    samples[100] = np.nan
+    samples[200] = np.inf
+    soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+    return path
+
+
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "half a WAV": (lambda d: halved(tone(d / "half.wav")), "cut off"),
+    "half a FLAC": (lambda d: halved(tone(d / "half.flac", seconds=3.0)), "cut off"),
+    "zero length": (lambda d: written(d / "zero.wav", b""), "empty"),
+    "header only": (lambda d: written(d / "head.wav", tone(d / "x.wav").read_bytes()[:44]), "cut off"),
+    "text named .wav": (lambda d: written(d / "text.wav", b"Dear DAW, " * 50), "no audio file"),
+    "NaN and Inf": (lambda d: with_nan(d / "nan.wav"), "not numbers"),
+    "silence": (lambda d: written(d / "s.wav", _silence(d / "s.wav")), "silent"),
+    "0.3 s": (lambda d: tone(d / "short.wav", seconds=0.3), "0.30 s long"),
+    "6 channels": (lambda d: tone(d / "six.wav", channels=6), "6 channels"),
+    "a missing file": (lambda d: d / "missing.wav", "does not exist"),
+    "a folder": (lambda d: d, "not a file"),
+}
+
+
+def _silence(path: Path) -> bytes:
+    soundfile.write(path, np.zeros((RATE_HZ, 2)), RATE_HZ)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_told_in_one_line_with_exit_code_2(tmp_path: Path, what: str) -> None:
+    make, says = BAD[what]
+    path = make(tmp_path)
+    before = path.read_bytes() if path.is_file() else None
+    done = dawbridge("process", path, "--preset", "offline", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert path.name in done.stderr
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--preset", "nosuch"], "no preset 'nosuch'"),
+        (["--role", "kazoo"], "kazoo"),
+        (["--set", "analyse"], "stage.key=value"),
+        (["--set", "analyse.bpm=-3"], "out of range"),
+        (["--set", "separate.engine=magic"], "must be one of"),
+        (["--nosuch"], "No such option"),
+    ],
+)
+def test_wrong_usage_has_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = dawbridge("process", tone(tmp_path / "x.wav"), *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_a_wrong_configuration_has_exit_code_2_and_names_its_file() -> None:
+    folders().config.mkdir(parents=True)
+    folders().config_file.write_text("outbax = 'x'", encoding="utf-8")
+    done = dawbridge("config")
+    assert done.returncode == 2
+    assert "outbax" in done.stderr
+    assert str(folders().config_file) in done.stderr
+
+
+@pytest.mark.real
+def test_odd_names_and_formats_are_done(tmp_path: Path) -> None:
+    songs = [
+        tone(tmp_path / "a 🎸 .. b #1.wav"),
+        tone(tmp_path / "eight.wav", rate_hz=96_000, subtype="PCM_U8"),
+        tone(tmp_path / "mono.flac", channels=1),
+    ]
+    for song in songs:
+        done = dawbridge(
+            "process",
+            song,
+            "--preset",
+            "stems-only",
+            "--set",
+            "separate.engine=spleeter",
+            "--out",
+            tmp_path / "out",
+            "--json",
+        )
+        assert done.returncode == 0, done.stderr
+        folder = Path(json.loads(done.stdout)["folder"])
+        assert folder.parent == tmp_path / "out"
+        assert folder.name.isascii()
+        told = manifest.read_manifest(folder)
+        info = soundfile.info(song)
+        assert (told.bounce.name, told.bounce.sample_rate_hz, told.bounce.channels) == (
+            song.name,
+            info.samplerate,
+            info.channels,
+        )
+        assert manifest.verify(folder) == ()
+
+
+@pytest.mark.real
+def test_a_voice_without_consent_is_refused_and_the_rest_is_delivered(tmp_path: Path) -> None:
+    (folders().voices / "anna").mkdir(parents=True)
+    (folders().voices / "anna" / "voice.toml").write_text('engine = "so-vits-svc"\n')
+    done = dawbridge(
+        "process", tone(tmp_path / "Line_vox.wav", seconds=2.0), "--preset", "offline", "--set", "convert.voice=anna",
+        "--out", tmp_path / "out", "--json",
+    )  # fmt: skip
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    convert = next(stage for stage in told["stages"] if stage["stage"] == "convert")
+    assert (convert["state"], convert["code"]) == ("refused", "no_consent")
+    names = [artifact.name for artifact in manifest.read_manifest(Path(told["folder"])).artifacts]
+    assert "vocals" in names
+    assert not {"voice", "lead"} & set(names)
+
+
+@pytest.mark.real
+def test_a_fallback_is_told_and_counts_under_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    arguments = [
+        "process",
+        tone(tmp_path / "x.wav"),
+        "--preset",
+        "stems-only",
+        "--json",
+        "--out",
+        tmp_path / "out",
+    ]
+    lenient = dawbridge(*arguments)
+    assert lenient.returncode == 0
+    told = json.loads(lenient.stdout)
+    assert told["fallbacks"][0] | {"reason": ""} == {
+        "stage": "separate",
+        "wanted": "htdemucs",
+        "used": "spleeter",
+        "reason": "",
+    }
+    assert manifest.read_manifest(Path(told["folder"])).fallbacks[0].used == "spleeter"
+    assert "spleeter instead of htdemucs" in lenient.stderr
+    assert dawbridge(*arguments, "--strict").returncode == 1
+
+
+def test_presets_models_and_config_speak_json() -> None:
+    names = {row["name"] for row in json.loads(dawbridge("presets", "--json").stdout)}
+    assert names == {"default", "offline", "stems-only", "midi-only"}
+    models = {row["name"]: row for row in json.loads(dawbridge("models", "list", "--json").stdout)}
+    assert {"htdemucs", "htdemucs_ft", "htdemucs_6s", "spleeter"} <= set(models)
+    assert json.loads(dawbridge("config", "--json").stdout)["path"] == str(folders().config_file)
+    assert json.loads(dawbridge("jobs", "--json").stdout) == []
+
+
+def test_the_doctor_names_one_command_for_each_thing_that_lacks() -> None:
+    done = dawbridge("doctor", "--json")
+    findings = json.loads(done.stdout)
+    assert {"Python", "packages", "outbox", "disk", "MIDI", "model htdemucs", "preset offline"} <= {
+        finding["what"] for finding in findings
+    }
+    assert all(finding["verdict"] == "ok" or finding["remedy"] for finding in findings)
+    assert done.returncode == 0
+
+
+def test_the_doctor_tells_a_broken_preset() -> None:
+    folders().presets.mkdir(parents=True)
+    (folders().presets / "mine.toml").write_text("[mix]\nvolume = 11\n")
+    done = dawbridge("doctor", "--json")
+    mine = next(finding for finding in json.loads(done.stdout) if finding["what"] == "preset mine")
+    assert (mine["verdict"], done.returncode) == ("missing", 1)
+    assert "volume" in mine["detail"]
+
+
+def test_unknown_models_are_told() -> None:
+    done = dawbridge("models", "fetch", "nosuch")
+    assert done.returncode == 1
+    assert "no model 'nosuch'" in done.stderr
+
+
+def test_config_init_writes_a_file_once() -> None:
+    assert dawbridge("config", "--init").returncode == 0
+    assert folders().config_file.exists()
+    again = dawbridge("config", "--init")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr

