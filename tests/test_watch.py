@@ -284,7 +284,7 @@ def test_a_slow_writer_is_waited_for_and_a_cut_off_file_is_refused_once(tmp_path
     whole = write_wav(tmp_path / "whole.wav").read_bytes()
     (inbox / "cut.wav").write_bytes(whole[:20000])
     rng = random.Random(1)
-    with watching(WatchFolder(inbox), outbox=tmp_path / "out", incomplete_s=0.5) as (heard, _):
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", incomplete_s=0.8) as (heard, _):
         with (inbox / "slow.wav").open("wb") as file:
             for at in range(0, len(whole), 8000):
                 assert heard.names == []
