@@ -28,8 +28,8 @@ def read_contract(
 ) -> T:
     """Read `path` as one JSON object and build the dataclass `cls` from it.
 
-    A null counts as not given where the field takes none. A schema lower than `schema` is read as it is. `remedy`
-    ends the messages on files that are no such object at all.
+    A null counts as not given where the field takes none. A schema lower than `schema` is read as it
+    is. `remedy` ends the messages on files that are no such object at all.
     """
     table = _load(path, max_bytes, error, remedy)
     found = table.get("schema", schema)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bridge.atomic import replacing
-from bridge.container import Chunk, chunks, layout_of
+from bridge.container import RF64_SEE_DS64, Chunk, chunks, layout_of
 
 ORIGINATOR = "dawbridge"
 """Stands in bext and ISFT of every file we return; a watched folder never takes such a file."""
@@ -22,7 +22,6 @@ ORIGINATOR = "dawbridge"
 MAX_TEXT_CHUNK_BYTES = 1 << 20
 COPY_BYTES = 1 << 20
 RIFF_MAX_BYTES = 0xFFFFFFFF
-RF64_SEE_DS64 = 0xFFFFFFFF
 
 # EBU Tech 3285: description, originator, reference, date, time, TimeReference, version, UMID,
 # five loudness values, reserved; a coding history may follow.
