@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bridge import audio
 from bridge.audio import Samples
@@ -88,13 +89,12 @@ def context_in(folder: Path, reports: Reports | None = None) -> Context:
     return Context(workdir, folder / "models", folder / "voices", reports or Reports())
 
 
-def envelope(
-    samples: Samples, step: int = 44, window: int = 441
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def envelope(samples: Samples, step: int = 44, window: int = 441) -> npt.NDArray[np.float64]:
     """RMS of all channels in sliding windows, every `step` frames, without its mean."""
     power = np.square(samples, dtype=np.float64).mean(axis=0)
-    level = np.sqrt(np.maximum(np.convolve(power, np.full(window, 1.0 / window), "same"), 0.0))[::step]
-    return level - level.mean()
+    smooth = np.maximum(np.convolve(power, np.full(window, 1.0 / window), "same"), 0.0)
+    level: npt.NDArray[np.float64] = np.sqrt(smooth[::step])
+    return level - np.mean(level)
 
 
 def lag_ms(first: Samples, second: Samples, reach_ms: int = 50) -> float:

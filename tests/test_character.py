@@ -72,7 +72,7 @@ def test_the_melody_moves_by_whole_octaves_only() -> None:
 
 
 def test_stereo_stands_still(sung: Samples) -> None:
-    panned = sung * np.float32([[0.8], [0.2]])
+    panned = sung * np.array([[0.8], [0.2]], dtype=np.float32)
     left, right = change_voice(panned, RATE_HZ, CHARACTERS["bright"])
     # The same pulses for both channels: they differ in level alone.
     residual = audio.rms_db((left - 4 * right)[np.newaxis]) - audio.rms_db(left[np.newaxis])

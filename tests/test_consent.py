@@ -70,7 +70,7 @@ def test_a_character_clones_nobody_and_needs_no_consent(tmp_path: Path, name: st
 def test_the_last_day_counts_and_the_next_does_not(tmp_path: Path) -> None:
     write_consent("ada", GOOD, tmp_path)
     assert require_consent("ada", tmp_path, datetime.date(2027, 1, 1)).voice == "ada"
-    with pytest.raises(Refused, match="'ada'.*expired on 2027-01-01.*use a character: deep") as refused:
+    with pytest.raises(Refused, match=r"'ada'.*expired on 2027-01-01.*use a character: deep") as refused:
         require_consent("ada", tmp_path, datetime.date(2027, 1, 2))
     assert refused.value.code == "no_consent"
 

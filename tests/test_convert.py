@@ -143,7 +143,7 @@ def test_a_voice_whose_engine_is_missing_says_so(tmp_path: Path) -> None:
     (tmp_path / "voices" / "ada" / "voice.toml").write_text('engine = "so-vits-svc"\n', encoding="utf-8")
     stems, grid = put_stems(tmp_path, 1.0), put_grid(tmp_path)
     with pytest.raises(
-        StageError, match="'ada' needs the engine 'so-vits-svc'.*use a character|Use a char"
+        StageError, match=r"'ada' needs the engine 'so-vits-svc'.*Use a character: deep"
     ) as missing:
         convert(stems, grid, settings=ConvertSettings("ada"), context=context_in(tmp_path))
     assert missing.value.code == "engine_missing"

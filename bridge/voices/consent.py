@@ -11,6 +11,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,10 +154,8 @@ def _check(name: str, table: Mapping[str, Any]) -> Consent:
 def _date(name: str, table: Mapping[str, Any], key: str) -> datetime.date | None:
     value = table.get(key)
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):  # answered below
             value = datetime.date.fromisoformat(value)
-        except ValueError:
-            pass  # answered below
     if isinstance(value, datetime.datetime):
         value = value.date()
     if value is not None and not isinstance(value, datetime.date):

@@ -1,0 +1,1 @@
+"""Effect chains: the table of effects, the chain files, and what renders them."""

@@ -1,0 +1,148 @@
+"""The new mix: the lead where the singer stood, the music ducked a little under it, at a set loudness.
+
+The lead follows the loudness of the original vocal, phrase by phrase, so that the singer's dynamics
+and the song's balance survive whatever converter and effects did to the level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge import audio
+from bridge.audio import Samples
+from bridge.config import setting
+from bridge.effects.limiter import master
+from bridge.types import STEMS, Artifact, Context, Made, Skip
+
+STAGE_VERSION = "1"
+
+FOLLOW_HOP_S, FOLLOW_HOPS = 0.08, 5  # windows of 400 ms, as for momentary loudness in BS.1770
+MOST_CORRECTION_DB = 12.0
+SUNG_BELOW_DB = 20.0  # what lies further below the vocal's loudness counts as a pause
+DUCK_HOP_S, DUCK_HOPS = 0.01, 5
+DUCK_FROM_DB, DUCK_FULL_DB = 20.0, 10.0  # below the lead's loudness: where ducking begins, where it is full
+DUCK_ATTACK_S, DUCK_RELEASE_S = 0.03, 0.3
+SILENCE_DB = -100.0
+
+Levels = npt.NDArray[np.float64]
+"""Levels in dB, one per hop."""
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """How the mix is balanced and how loud it comes out."""
+
+    target_lufs: float = setting(-14.0, lo=-30.0, hi=-6.0, help="integrated loudness of the mix")
+    ceiling_dbtp: float = setting(-1.0, lo=-9.0, hi=0.0, help="no true peak lies above it")
+    duck_db: float = setting(2.0, lo=0.0, hi=12.0, help="how far the music goes down under the lead")
+    follow: float = setting(1.0, lo=0.0, hi=1.0, help="how closely the lead follows the singer's dynamics")
+
+
+def mix(
+    stems: Artifact, grid: Artifact, lead: Artifact | None, *, settings: MixSettings, context: Context
+) -> Made | Skip:
+    """Make `mix`: lead over drums, bass and other; as long as the bounce, and in time with it."""
+    if lead is None:
+        return Skip("there is no lead to mix", "no_lead")
+    paths = [path for stem in STEMS if stem != "vocals" and (path := stems.path / f"{stem}.wav").exists()]
+    if not paths:
+        return Skip("this bounce is a vocal alone: there is no music to mix the lead with", "no_music")
+    context.report(0, 4)
+    vocals, rate = audio.read_raw(stems.path / "vocals.wav")
+    voice = follow(audio.read_raw(lead.path)[0], vocals, rate, settings.follow)
+    context.report(1, 4)
+    music = duck(_sum(paths), voice, rate, settings.duck_db)
+    context.report(2, 4)
+    mixed = master(
+        music + voice, rate, settings.target_lufs, settings.ceiling_dbtp, lambda: context.report(2, 4)
+    )
+    context.report(3, 4)
+    path = context.workdir / "mix.wav"
+    audio.write_float_wav(path, mixed, rate)
+    lufs, peak = audio.loudness_lufs(mixed, rate), audio.true_peak_dbtp(mixed, rate)
+    context.report(4, 4)
+    facts = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
+    return Made({"mix": path}, f"{lufs:.1f} LUFS, {peak:.1f} dBTP", facts)
+
+
+def follow(lead: Samples, vocals: Samples, rate: int, strength: float) -> Samples:
+    """The lead as loud as the vocals: as a whole, and by `strength` (0..1) in each 400 ms window.
+
+    A window is corrected by 12 dB at most; in the singer's pauses the gain glides from phrase to phrase.
+    """
+    whole_db = audio.loudness_lufs(vocals, rate) - audio.loudness_lufs(lead, rate)
+    if not math.isfinite(whole_db):
+        return lead
+    sung_db = _levels_db(vocals, rate, FOLLOW_HOP_S, FOLLOW_HOPS)
+    lead_db = _levels_db(lead, rate, FOLLOW_HOP_S, FOLLOW_HOPS) + whole_db
+    sung = np.flatnonzero(sung_db > audio.loudness_lufs(vocals, rate) - SUNG_BELOW_DB)
+    if not sung.size:
+        return lead * np.float32(audio.db_to_amplitude(whole_db))
+    correction_db = np.clip(sung_db - lead_db, -MOST_CORRECTION_DB, MOST_CORRECTION_DB)[sung]
+    gain_db = whole_db + strength * np.interp(np.arange(sung_db.size), sung, correction_db)
+    return lead * _gain(gain_db, lead.shape[1], rate, FOLLOW_HOP_S)
+
+
+def duck(music: Samples, lead: Samples, rate: int, duck_db: float) -> Samples:
+    """The music, `duck_db` lower wherever the lead sounds, with a soft attack and a slow release."""
+    loudness = audio.loudness_lufs(lead, rate)
+    if not math.isfinite(loudness) or duck_db == 0:
+        return music
+    below_db = loudness - _levels_db(lead, rate, DUCK_HOP_S, DUCK_HOPS)
+    presence = np.clip((DUCK_FROM_DB - below_db) / (DUCK_FROM_DB - DUCK_FULL_DB), 0.0, 1.0)
+    return music * _gain(-duck_db * _attack_and_release(presence), music.shape[1], rate, DUCK_HOP_S)
+
+
+def _sum(paths: list[Path]) -> Samples:
+    total = audio.read_raw(paths[0])[0]
+    for path in paths[1:]:
+        total += audio.read_raw(path)[0]
+    return total
+
+
+def _levels_db(samples: Samples, rate: int, hop_s: float, hops: int) -> Levels:
+    """K-weighted level of all channels (BS.1770) in windows of `hops` hops around each hop."""
+    from pyloudnorm import IIRfilter
+    from scipy.ndimage import uniform_filter1d
+
+    # The two filters of BS.1770's K-weighting, as pyloudnorm's own meter sets them.
+    shelf = IIRfilter(4.0, 1 / np.sqrt(2), 1500.0, rate, "high_shelf")
+    high_pass = IIRfilter(0.0, 0.5, 38.0, rate, "high_pass")
+    hop = round(hop_s * rate)
+    count = -(-samples.shape[1] // hop)
+    power = np.zeros(count)
+    for channel in samples:
+        weighted = high_pass.apply_filter(shelf.apply_filter(channel.astype(np.float64)))
+        padded = np.pad(weighted, (0, count * hop - weighted.size))
+        power += np.square(padded).reshape(count, hop).mean(axis=1)  # (frames,) -> (hops, hop) -> (hops,)
+    smooth = uniform_filter1d(power, hops, mode="nearest")
+    return cast(Levels, -0.691 + 10.0 * np.log10(np.maximum(smooth, 10.0 ** (SILENCE_DB / 10.0))))
+
+
+def _gain(gain_db: Levels, frames: int, rate: int, hop_s: float) -> npt.NDArray[np.float32]:
+    """A gain per frame from one in dB per hop, straight between the middles of the hops."""
+    hop = round(hop_s * rate)
+    middles = (np.arange(gain_db.size) + 0.5) * hop
+    return np.power(10.0, np.interp(np.arange(frames), middles, gain_db) / 20.0).astype(np.float32)
+
+
+def _attack_and_release(presence: Levels) -> Levels:
+    """One pole up and a slower one down, at the hops of the ducking."""
+    up, down = (1.0 - math.exp(-DUCK_HOP_S / seconds) for seconds in (DUCK_ATTACK_S, DUCK_RELEASE_S))
+    smooth = np.empty_like(presence)
+    now = 0.0
+    for index, target in enumerate(presence):
+        now += (target - now) * (up if target > now else down)
+        smooth[index] = now
+    return smooth
+
+
+def _or_none(level_db: float) -> float | None:
+    """JSON knows no infinity."""
+    return round(level_db, 2) if math.isfinite(level_db) else None

@@ -1,0 +1,388 @@
+"""Effect chains: checked at load with the allowed range in the error, in time, never blown up; plug-ins contained."""
+
+from __future__ import annotations
+
+import inspect
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge import audio
+from bridge.audio import Samples
+from bridge.config import shipped
+from bridge.effects.chains import Effect, Mix, Plugin, chain_folders, load_chain, read_chain
+from bridge.effects.render import build, render
+from bridge.effects.table import EFFECTS, NOT_OFFERED, Choice, Range
+from bridge.errors import Cancelled, PresetError, StageError
+from bridge.stages.effects import EffectsSettings, digests, effects
+from bridge.types import Made, Skip
+from tests.real import require_real
+from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_grid, put_stems, true_stem
+
+SECONDS = 6.0
+SHIPPED = shipped("presets") / "effects"
+NAMES = ("ambient", "doubled", "lead", "telephone", "warm")
+VST3 = Path("/usr/lib/vst3")
+
+
+def _quiet(_done: float, _total: float) -> None:
+    pass
+
+
+def _read(tmp_path: Path, text: str) -> Any:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_chain(path)
+
+
+def _lag_frames(first: Samples, second: Samples) -> int:
+    """By how many frames `second` comes later, from the waveforms."""
+    size = 2 * first.shape[1]
+    likeness = np.fft.irfft(np.fft.rfft(second[0], size) * np.conj(np.fft.rfft(first[0], size)), size)
+    lag = int(np.argmax(likeness))
+    return lag if lag < size // 2 else lag - size
+
+
+def _pedalboard_effects() -> dict[str, Any]:
+    import pedalboard
+
+    inner = vars(__import__("pedalboard_native"))
+    found = {name: value for name, value in vars(pedalboard).items() if value is inner.get(name)}
+    plugin = pedalboard.Plugin
+    holders = (pedalboard.PluginContainer, pedalboard.ExternalPlugin)
+    return {
+        name: value
+        for name, value in found.items()
+        if inspect.isclass(value)
+        and issubclass(value, plugin)
+        and value is not plugin
+        and not issubclass(value, holders)
+    }
+
+
+# --- the table against pedalboard
+
+
+def test_the_table_holds_every_effect_of_pedalboard() -> None:
+    assert set(EFFECTS) | NOT_OFFERED == set(_pedalboard_effects())
+
+
+@pytest.mark.parametrize("kind", sorted(EFFECTS))
+def test_every_parameter_and_both_ends_of_its_range_work_in_pedalboard(tmp_path: Path, kind: str) -> None:
+    hall = {"impulse_response_filename": str(tmp_path / "hall.wav")} if kind == "Convolution" else {}
+    audio.write_float_wav(tmp_path / "hall.wav", np.eye(1, 100, dtype=np.float32), 48000)
+    noise = np.random.default_rng(0).standard_normal((2, 4000)).astype(np.float32) * np.float32(0.1)
+    for key, allowed in EFFECTS[kind].items():
+        values: tuple[float | str, ...] = ()
+        if isinstance(allowed, Range):
+            values = (allowed.lo, allowed.hi)
+        if isinstance(allowed, Choice):
+            values = allowed.words
+        for value in values:
+            effect = build(Effect(kind, {**hall, key: value}), 48000)
+            shown = getattr(effect, key)
+            assert shown == pytest.approx(value) if isinstance(value, float) else shown.name == value
+            assert np.isfinite(effect.process(noise, 48000)).all()
+
+
+# --- what is wrong is said at load
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"holds no effect"),
+        ("effect = []", r"holds no effect"),
+        ("[[efect]]", r"unknown key 'efect'"),
+        ("[[effect]]", r"effect 1: unknown type = None"),
+        ('[[effect]]\ntype = "Reverbb"', r"unknown type = 'Reverbb'. Did you mean 'Reverb'\?"),
+        ('[[effect]]\ntype = "xyz"', r"Types: Bitcrush, .*Reverb, Mix, VST3"),
+        (
+            '[[effect]]\ntype = "Reverb"\nroomsize = 1',
+            r"\(Reverb\): unknown key 'roomsize'. Did you mean 'room_size'",
+        ),
+        ('[[effect]]\ntype = "Invert"\nzzz = 1', r"Known keys: type"),
+        (
+            '[[effect]]\ntype = "Reverb"\nroom_size = 2',
+            r"room_size = 2 is out of range: it must be from 0 to 1",
+        ),
+        ('[[effect]]\ntype = "Reverb"\nroom_size = nan', r"out of range"),
+        ('[[effect]]\ntype = "Reverb"\nroom_size = true', r"is no number: it must be from 0 to 1"),
+        ('[[effect]]\ntype = "LadderFilter"\nmode = "XY"', r"mode = 'XY' must be one of LPF12"),
+        ('[[effect]]\ntype = "Convolution"', r"needs impulse_response_filename"),
+        ('[[effect]]\ntype = "Convolution"\nimpulse_response_filename = "no.wav"', r"there is no .*no\.wav"),
+        ('[[effect]]\ntype = "Mix"', r"branches must be"),
+        ('[[effect]]\ntype = "Mix"\nbranches = [[]]', r"branches must be"),
+        (
+            '[[effect]]\ntype = "Mix"\nbranches = [[{type = "Gain", gain_db = 99.0}]]',
+            r"branch 1, effect 1 \(Gain\): gain_db = 99.0 is out of range",
+        ),
+        (
+            '[[effect]]\ntype = "Mix"\nbranches = [[{type = "VST3", path = "."}]]',
+            r"VST3 can't stand inside a Mix",
+        ),
+        ('[[effect]]\ntype = "VST3"', r"path = None must be a path"),
+        ('[[effect]]\ntype = "VST3"\npath = "no.vst3"', r"there is no .*no\.vst3. Install it"),
+        (
+            '[[effect]]\ntype = "VST3"\npath = "."\ntimeout_s = 0',
+            r"timeout_s = 0 is out of range: .*from 1 to 3600",
+        ),
+        ('[[effect]]\ntype = "VST3"\npath = "."\nparameters = {a = [1]}', r"parameters\.a = \[1\]"),
+        ("[[effect]", r"not valid TOML"),
+    ],
+)
+def test_a_wrong_chain_names_file_effect_key_and_what_is_allowed(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(PresetError, match=message) as error:
+        _read(tmp_path, text)
+    assert "mine.toml" in error.value.message
+
+
+def test_the_users_own_chain_comes_before_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "warm.toml").write_text('[[effect]]\ntype = "Invert"\n', encoding="utf-8")
+    assert load_chain("warm", [tmp_path, SHIPPED]).steps == (Effect("Invert", {}),)
+    assert len(load_chain("lead", [tmp_path, SHIPPED]).steps) > 1
+
+
+@pytest.mark.parametrize("name", ["worm", "../effects/warm", "", "/etc/passwd"])
+def test_an_unknown_chain_is_named(name: str) -> None:
+    with pytest.raises(PresetError, match="There is no effect chain"):
+        load_chain(name, [SHIPPED])
+
+
+def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAWBRIDGE_HOME", str(tmp_path))
+    shipped_digest = digests(EffectsSettings("warm"))
+    own = chain_folders()[0]
+    own.mkdir(parents=True)
+    (own / "warm.toml").write_text('[[effect]]\ntype = "Invert"\n', encoding="utf-8")
+    assert digests(EffectsSettings("warm")) != shipped_digest
+    audio.write_float_wav(own / "hall.wav", np.eye(1, 100, dtype=np.float32), RATE_HZ)
+    text = '[[effect]]\ntype = "Convolution"\nimpulse_response_filename = "hall.wav"\n'
+    (own / "warm.toml").write_text(text, encoding="utf-8")
+    before = digests(EffectsSettings("warm"))
+    audio.write_float_wav(own / "hall.wav", np.eye(1, 200, dtype=np.float32), RATE_HZ)
+    assert digests(EffectsSettings("warm")) != before
+
+
+# --- the shipped chains
+
+
+def test_the_shipped_chains_are_these() -> None:
+    assert tuple(sorted(path.stem for path in SHIPPED.glob("*.toml"))) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_line_of_a_shipped_chain_says_what_it_does(name: str) -> None:
+    lines = (SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    for before, line in pairwise(lines):
+        if "=" in line and not line.startswith("type = ") and not line.lstrip().startswith("#"):
+            assert "#" in line or before.lstrip().startswith("# "), line
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_chain_keeps_length_level_and_time(tmp_path: Path, name: str) -> None:
+    vocals = true_stem("vocals", SECONDS)
+    lead = render(load_chain(name, [SHIPPED]), vocals, RATE_HZ, tmp_path, _quiet)
+    assert lead.shape == vocals.shape and lead.dtype == np.float32
+    level_db = audio.loudness_lufs(lead, RATE_HZ) - audio.loudness_lufs(vocals, RATE_HZ)
+    assert abs(level_db) < 1.5
+    assert np.abs(lead).max() < 1.0
+    if name != "ambient":  # whose echoes shall come late
+        assert abs(lag_ms(vocals, lead)) <= 4
+
+
+def test_latency_is_taken_back_and_branches_stay_together(tmp_path: Path) -> None:
+    text = """
+[[effect]]
+type = "Mix"
+branches = [[{type = "Gain", gain_db = 0.0}], [{type = "PitchShift", semitones = 0.0}, {type = "Gain", gain_db = 0.0}]]
+[[effect]]
+type = "BrickwallLimiter"
+ceiling_db = 0.0
+"""
+    vocals = true_stem("vocals", SECONDS)
+    doubled = render(_read(tmp_path, text), vocals * np.float32(0.25), RATE_HZ, tmp_path, _quiet)
+    assert audio.rms_db(doubled - vocals * np.float32(0.5)) < -80
+
+
+def test_mono_and_other_rates_pass(tmp_path: Path) -> None:
+    mono = audio.resample(true_stem("vocals", 2.0)[:1], RATE_HZ, 96000)
+    lead = render(load_chain("lead", [SHIPPED]), mono, 96000, tmp_path, _quiet)
+    assert lead.shape == mono.shape
+
+
+def test_peaks_above_full_scale_are_not_clipped(tmp_path: Path) -> None:
+    chain = _read(tmp_path, '[[effect]]\ntype = "Gain"\ngain_db = 20.0\n')
+    vocals = true_stem("vocals", 2.0)
+    loud = render(chain, vocals, RATE_HZ, tmp_path, _quiet)
+    assert np.abs(loud).max() == pytest.approx(10 * np.abs(vocals).max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 22050])
+def test_a_filter_above_a_low_sample_rate_does_not_blow_up(tmp_path: Path, rate_hz: int) -> None:
+    noise = np.random.default_rng(0).standard_normal((2, rate_hz)).astype(np.float32) * np.float32(0.1)
+    for kind in ("LowpassFilter", "HighpassFilter"):
+        chain = _read(tmp_path, f'[[effect]]\ntype = "{kind}"\ncutoff_frequency_hz = 20000\n')
+        assert np.abs(render(chain, noise, rate_hz, tmp_path, _quiet)).max() < 1.0
+
+
+def test_samples_that_are_no_numbers_name_the_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = _read(tmp_path, '[[effect]]\ntype = "VST3"\npath = "."\n')
+    monkeypatch.setattr("bridge.effects.render.run_plugin", lambda _plugin, samples, *_: samples * np.nan)
+    with pytest.raises(
+        StageError, match=r"effect 1 \(Plugin\) of the chain 'mine' gives samples that are not"
+    ):
+        render(chain, true_stem("vocals", 1.0), RATE_HZ, tmp_path, _quiet)
+
+
+# --- the stage
+
+
+def test_the_lead_is_made_of_the_voice_where_there_is_one(tmp_path: Path) -> None:
+    stems, grid = put_stems(tmp_path, 3.0), put_grid(tmp_path)
+    voice = put_audio(tmp_path, "voice", true_stem("other", 3.0))
+    reports = Reports()
+    made = effects(
+        stems, grid, voice, settings=EffectsSettings("telephone"), context=context_in(tmp_path, reports)
+    )
+    assert isinstance(made, Made)
+    lead, rate_hz = audio.read_raw(made.files["lead"])
+    expected = render(load_chain("telephone", [SHIPPED]), true_stem("other", 3.0), RATE_HZ, tmp_path, _quiet)
+    assert rate_hz == RATE_HZ and np.array_equal(lead, expected)
+    assert reports.seen[0][0] == 0 and reports.seen[-1][0] == reports.seen[-1][1]
+
+
+def test_without_a_voice_it_is_made_of_the_vocals(tmp_path: Path) -> None:
+    stems, grid, context = put_stems(tmp_path, 3.0), put_grid(tmp_path), context_in(tmp_path)
+    made = effects(stems, grid, None, settings=EffectsSettings(), context=context)
+    assert isinstance(made, Made)
+    lead, _ = audio.read_raw(made.files["lead"])
+    assert np.array_equal(
+        lead, render(load_chain("lead", [SHIPPED]), true_stem("vocals", 3.0), RATE_HZ, tmp_path, _quiet)
+    )
+
+
+def test_no_lead_without_singing_or_without_vocals(tmp_path: Path) -> None:
+    context, stems = context_in(tmp_path), put_stems(tmp_path, 1.0, ["drums"])
+    answer = effects(stems, put_grid(tmp_path), None, settings=EffectsSettings(), context=context)
+    assert isinstance(answer, Skip) and answer.code == "no_vocals"
+    answer = effects(stems, put_grid(tmp_path, []), None, settings=EffectsSettings(), context=context)
+    assert isinstance(answer, Skip) and answer.code == "no_singing"
+
+
+# --- VST3 plug-ins
+
+
+def _zam(name: str) -> Path:
+    path = VST3 / f"{name}.vst3"
+    require_real(path.exists(), f"{path} (Debian: apt install zam-plugins)")
+    return path
+
+
+def _plugin_chain(tmp_path: Path, plugin: Path, extra: str = "") -> Any:
+    return _read(tmp_path, f'[[effect]]\ntype = "VST3"\npath = "{plugin}"\n{extra}')
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "channels"), [("ZamComp", 2), ("ZamComp", 1), ("ZamCompX2", 2), ("ZamCompX2", 1)]
+)
+def test_a_plugin_works_with_mono_and_stereo(tmp_path: Path, name: str, channels: int) -> None:
+    extra = "parameters = {threshold_db = -30.0, ratio = 10.0, makeup_db = 0.0}\n"
+    vocals = true_stem("vocals", 3.0)[:channels]
+    pressed = render(_plugin_chain(tmp_path, _zam(name), extra), vocals, RATE_HZ, tmp_path, _quiet)
+    assert pressed.shape == vocals.shape
+    assert audio.rms_db(pressed) < audio.rms_db(vocals) - 3
+    assert _lag_frames(vocals, pressed) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]  # nothing is left behind
+
+
+@pytest.mark.real
+def test_a_plugin_that_hangs_is_killed_at_its_time_limit(tmp_path: Path) -> None:
+    chain = _plugin_chain(tmp_path, _zam("ZamVerb"), "timeout_s = 3.0\n")
+    with pytest.raises(
+        StageError, match=r"ZamVerb\.vst3 gave no answer within timeout_s = 3.*Take it out"
+    ) as error:
+        render(chain, true_stem("vocals", 1.0), RATE_HZ, tmp_path, _quiet)
+    assert error.value.code == "plugin_timeout"
+
+
+@pytest.mark.real
+def test_a_plugins_unknown_parameter_and_bad_range_are_named(tmp_path: Path) -> None:
+    plugin, vocals = _zam("ZamComp"), true_stem("vocals", 1.0)
+    with pytest.raises(StageError, match=r"unknown parameter 'treshold_db'. Did you mean 'threshold_db'"):
+        render(
+            _plugin_chain(tmp_path, plugin, "parameters = {treshold_db = 0}"),
+            vocals,
+            RATE_HZ,
+            tmp_path,
+            _quiet,
+        )
+    with pytest.raises(StageError, match=r"out of range \[-80\.0dB, 0\.0dB\]"):
+        render(
+            _plugin_chain(tmp_path, plugin, "parameters = {threshold_db = 9}"),
+            vocals,
+            RATE_HZ,
+            tmp_path,
+            _quiet,
+        )
+
+
+def test_what_is_no_plugin_says_so(tmp_path: Path) -> None:
+    (tmp_path / "fake.vst3").write_bytes(b"nothing")
+    with pytest.raises(StageError, match=r"fake\.vst3: it can't be loaded"):
+        render(
+            _plugin_chain(tmp_path, tmp_path / "fake.vst3"),
+            true_stem("vocals", 1.0),
+            RATE_HZ,
+            tmp_path,
+            _quiet,
+        )
+
+
+def test_cancel_ends_the_child(tmp_path: Path) -> None:
+    class Cancel:
+        calls = 0
+
+        def __call__(self, _done: float, _total: float) -> None:
+            self.calls += 1
+            if self.calls > 1:
+                raise Cancelled("cancelled")
+
+    (tmp_path / "fake.vst3").write_bytes(b"nothing")
+    with pytest.raises(Cancelled):
+        render(
+            _plugin_chain(tmp_path, tmp_path / "fake.vst3"),
+            true_stem("vocals", 1.0),
+            RATE_HZ,
+            tmp_path,
+            Cancel(),
+        )
+
+
+def test_a_chain_of_all_kinds_is_read_as_written(tmp_path: Path) -> None:
+    text = """
+[[effect]]
+type = "Gain"
+gain_db = -3
+[[effect]]
+type = "Mix"
+branches = [[{type = "Invert"}], [{type = "Gain"}]]
+[[effect]]
+type = "VST3"
+path = "."
+parameters = {on = true}
+"""
+    chain = _read(tmp_path, text)
+    assert chain.name == "mine"
+    assert chain.steps == (
+        Effect("Gain", {"gain_db": -3.0}),
+        Mix(((Effect("Invert", {}),), (Effect("Gain", {}),))),
+        Plugin(tmp_path, {"on": True}, 60.0),
+    )

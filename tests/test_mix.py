@@ -1,0 +1,211 @@
+"""The mix: loudness and true peak as asked, the lead as dynamic as the singer, the music ducked by the set amount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bridge import audio
+from bridge.audio import Samples
+from bridge.config import shipped
+from bridge.effects.chains import load_chain
+from bridge.effects.limiter import limit, master, peaks_of
+from bridge.effects.render import render
+from bridge.stages.mix import MixSettings, duck, follow, mix
+from bridge.types import Made, Skip
+from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_grid, put_stems, true_stem
+
+SECONDS = 10.0
+LEAD_ENDS_S = 4.8
+
+
+def _nothing() -> None:
+    pass
+
+
+def _music(seconds: float = SECONDS) -> Samples:
+    total: Samples = true_stem("drums", seconds) + true_stem("bass", seconds) + true_stem("other", seconds)
+    return total
+
+
+def _mixed(tmp_path: Path, lead: Samples, settings: MixSettings) -> Samples:
+    made = mix(
+        put_stems(tmp_path, SECONDS, channels=lead.shape[0]),
+        put_grid(tmp_path),
+        put_audio(tmp_path, "lead", lead),
+        settings=settings,
+        context=context_in(tmp_path),
+    )
+    assert isinstance(made, Made)
+    mixed, rate_hz = audio.read_raw(made.files["mix"])
+    assert rate_hz == RATE_HZ
+    assert made.facts["loudness_lufs"] == pytest.approx(audio.loudness_lufs(mixed, RATE_HZ), abs=0.01)
+    return mixed
+
+
+def _levels(samples: Samples) -> npt.NDArray[np.float64]:
+    """RMS in dB per 200 ms, while somebody sings."""
+    hop, count = RATE_HZ // 5, 20
+    sung = samples[:, RATE_HZ // 2 : RATE_HZ // 2 + count * hop]
+    power = np.square(sung, dtype=np.float64).reshape(samples.shape[0], count, hop).mean(axis=(0, 2))
+    levels: npt.NDArray[np.float64] = 10 * np.log10(power + 1e-12)
+    return levels
+
+
+@pytest.mark.parametrize(("target_lufs", "ceiling_dbtp"), [(-14.0, -1.0), (-10.0, -1.0), (-23.0, -3.0)])
+def test_loudness_and_true_peak_are_as_asked(tmp_path: Path, target_lufs: float, ceiling_dbtp: float) -> None:
+    settings = MixSettings(target_lufs=target_lufs, ceiling_dbtp=ceiling_dbtp)
+    mixed = _mixed(tmp_path, true_stem("vocals", SECONDS), settings)
+    assert audio.loudness_lufs(mixed, RATE_HZ) == pytest.approx(target_lufs, abs=0.3)
+    assert audio.true_peak_dbtp(mixed, RATE_HZ) <= ceiling_dbtp
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_singer_as_lead_gives_the_bounce_back_but_for_its_loudness(tmp_path: Path, channels: int) -> None:
+    vocals = true_stem("vocals", SECONDS)[:channels]
+    mixed = _mixed(tmp_path, vocals, MixSettings(duck_db=0.0, target_lufs=-20.0))
+    bounce = vocals + _music()[:channels]
+    assert mixed.shape == bounce.shape
+    gain = np.float32(np.vdot(bounce, mixed) / np.vdot(bounce, bounce))
+    assert audio.rms_db(mixed - gain * bounce) - audio.rms_db(mixed) < -60
+
+
+def test_the_mix_is_in_time(tmp_path: Path) -> None:
+    mixed = _mixed(tmp_path, true_stem("vocals", SECONDS) * np.float32(0.2), MixSettings())
+    assert lag_ms(true_stem("vocals", SECONDS) + _music(), mixed) == pytest.approx(0, abs=1)
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = (
+        _mixed(tmp_path / name, true_stem("vocals", SECONDS), MixSettings()) for name in ("a", "b")
+    )
+    assert first.tobytes() == second.tobytes()
+
+
+def test_a_lead_that_lost_the_singers_dynamics_gets_them_back() -> None:
+    vocals = true_stem("vocals", 5.0)
+    swing_db = 6.0 * np.sin(2 * np.pi * np.arange(vocals.shape[1]) / (2.5 * RATE_HZ))
+    lead = (vocals * np.power(10.0, (swing_db - 25.0) / 20.0)).astype(np.float32)
+    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    error_db = _levels(followed) - _levels(vocals)
+    assert np.std(_levels(lead) - _levels(vocals)) > 4.0
+    assert np.std(error_db) < 0.5 and abs(np.mean(error_db)) < 0.5
+    likeness_before = np.corrcoef(_levels(vocals), _levels(lead))[0, 1]
+    assert np.corrcoef(_levels(vocals), _levels(followed))[0, 1] > 0.98 > 0.9 > likeness_before
+
+
+@pytest.mark.parametrize("chain", ["lead", "telephone", "warm"])
+def test_a_lead_through_effects_comes_closer_to_the_singer(tmp_path: Path, chain: str) -> None:
+    vocals = true_stem("vocals", 5.0)
+    steps = load_chain(chain, [shipped("presets") / "effects"])
+    lead = render(steps, vocals, RATE_HZ, tmp_path, lambda _done, _total: None)
+    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    assert np.std(_levels(followed) - _levels(vocals)) < 0.75 * np.std(_levels(lead) - _levels(vocals))
+
+
+def test_strength_0_only_sets_the_level() -> None:
+    vocals = true_stem("vocals", 5.0)
+    followed = follow(vocals * np.float32(0.01), vocals, RATE_HZ, 0.0)
+    assert audio.rms_db(followed - vocals) - audio.rms_db(vocals) < -60
+
+
+def test_the_correction_stops_at_12_db_and_nothing_is_pumped_up_in_pauses() -> None:
+    vocals = true_stem("vocals", SECONDS)
+    hiss = np.random.default_rng(0).standard_normal(vocals.shape).astype(np.float32) * np.float32(1e-4)
+    lead = vocals + hiss
+    lead[:, RATE_HZ : 2 * RATE_HZ] *= np.float32(1e-3)  # a hole of 60 dB
+    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    pause, hole = slice(6 * RATE_HZ, 9 * RATE_HZ), slice(round(1.3 * RATE_HZ), round(1.7 * RATE_HZ))
+    assert audio.rms_db(followed[:, pause]) - audio.rms_db(lead[:, pause]) < 1.5
+    whole_db = audio.loudness_lufs(vocals, RATE_HZ) - audio.loudness_lufs(lead, RATE_HZ)
+    assert audio.rms_db(followed[:, hole]) - audio.rms_db(lead[:, hole]) == pytest.approx(
+        12 + whole_db, abs=0.2
+    )
+
+
+@pytest.mark.parametrize("duck_db", [0.0, 2.0, 6.0])
+def test_the_music_goes_down_by_the_set_amount_under_the_lead_only(duck_db: float) -> None:
+    lead, music = true_stem("vocals", SECONDS), _music()
+    ducked = duck(music, lead, RATE_HZ, duck_db)
+    under, alone = (
+        slice(RATE_HZ, 4 * RATE_HZ),
+        slice(round((LEAD_ENDS_S + 1.5) * RATE_HZ), round(9.5 * RATE_HZ)),
+    )
+    assert audio.rms_db(ducked[:, under]) - audio.rms_db(music[:, under]) == pytest.approx(-duck_db, abs=0.25)
+    assert audio.rms_db(ducked[:, alone]) - audio.rms_db(music[:, alone]) == pytest.approx(0.0, abs=0.1)
+
+
+def test_ducking_moves_smoothly() -> None:
+    steady = np.ones((1, round(SECONDS * RATE_HZ)), dtype=np.float32)
+    gain = duck(steady, true_stem("vocals", SECONDS), RATE_HZ, 6.0)[0]
+    assert np.abs(np.diff(20 * np.log10(gain))).max() < 0.01  # dB per frame
+
+
+def test_no_lead_and_no_music_are_skipped(tmp_path: Path) -> None:
+    context, stems = context_in(tmp_path), put_stems(tmp_path, 1.0, ["vocals"])
+    grid, lead = put_grid(tmp_path), put_audio(tmp_path, "lead", true_stem("vocals", 1.0))
+    answer = mix(stems, grid, None, settings=MixSettings(), context=context)
+    assert isinstance(answer, Skip) and answer.code == "no_lead"
+    answer = mix(stems, grid, lead, settings=MixSettings(), context=context)
+    assert isinstance(answer, Skip) and answer.code == "no_music"
+
+
+def test_a_silent_lead_leaves_the_music(tmp_path: Path) -> None:
+    mixed = _mixed(tmp_path, np.zeros_like(true_stem("vocals", SECONDS)), MixSettings())
+    assert audio.loudness_lufs(mixed, RATE_HZ) == pytest.approx(-14.0, abs=0.3)
+
+
+def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
+    reports = Reports()
+    mix(
+        put_stems(tmp_path, 3.0),
+        put_grid(tmp_path),
+        put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
+        settings=MixSettings(),
+        context=context_in(tmp_path, reports),
+    )
+    seen = reports.seen
+    assert seen == sorted(seen)
+    assert min(seen) == (0, 4)
+    assert max(seen) == (4, 4)
+
+
+# --- the limiter
+
+
+@pytest.mark.parametrize("rate_hz", [44100, 96000])
+def test_no_true_peak_passes_the_ceiling_even_between_samples(rate_hz: int) -> None:
+    times = np.arange(2 * rate_hz) / rate_hz
+    # A quarter of the rate at 45 degrees: its samples never show its peaks, which are 3 dB higher.
+    sine = np.sin(2 * np.pi * rate_hz / 4 * times + np.pi / 4)
+    bursts = (sine * (np.sin(2 * np.pi * 1.5 * times) > 0)).astype(np.float32)[np.newaxis]
+    loud = master(bursts, rate_hz, -3.0, -1.0, _nothing)
+    assert audio.true_peak_dbtp(loud, rate_hz) <= -1.0
+
+
+def test_what_lies_below_the_ceiling_is_only_made_louder() -> None:
+    music = _music(3.0)
+    peaks = peaks_of(music, RATE_HZ)
+    gain_db = -1.5 - audio.true_peak_dbtp(music, RATE_HZ)
+    louder = limit(music, peaks, RATE_HZ, gain_db, -1.0)
+    assert audio.rms_db(louder - music * np.float32(audio.db_to_amplitude(gain_db))) < -100
+
+
+def test_a_click_keeps_to_the_ceiling_and_silence_stays_silence() -> None:
+    click = np.zeros((2, 2 * RATE_HZ), dtype=np.float32)
+    assert np.array_equal(master(click, RATE_HZ, -14.0, -1.0, _nothing), click)
+    click[:, RATE_HZ] = 0.5
+    assert audio.true_peak_dbtp(master(click, RATE_HZ, -14.0, -1.0, _nothing), RATE_HZ) <= -1.0
+
+
+def test_the_limiter_adds_no_delay() -> None:
+    music = _music(3.0)
+    pressed = limit(music, peaks_of(music, RATE_HZ), RATE_HZ, 12.0, -1.0)
+    size = 2 * music.shape[1]
+    likeness = np.fft.irfft(np.fft.rfft(pressed[0], size) * np.conj(np.fft.rfft(music[0], size)), size)
+    assert int(np.argmax(likeness)) == 0
