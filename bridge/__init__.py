@@ -1,3 +1,45 @@
-"""dawbridge."""
+"""dawbridge: a bounce goes in; stems, MIDI, a treated vocal and a mix come back. The map of this package:
+
+| module | what it holds |
+|---|---|
+| `__main__` | `python -m bridge` |
+| `cli` | the verbs; no logic |
+| `daemon` | composition root: starts the parts in order, stops them in reverse |
+| `demo` | the main job on a shipped song, through a real daemon |
+| `doctor` | what is missing, and the one command that mends it |
+| `process` | one file, no daemon, the same code path |
+| `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
+| `watch` | export folders -> settled files |
+| `workshop` | opens ledger, store and lanes; takes one file up as a job |
+| `jobs` | runs one job through the graph |
+| `lanes` | the worker processes |
+| `presets` | presets/*.toml -> Preset, checked against the pipeline |
+| `pipeline` | the graph: ONE table |
+| `stages` | separate analyse transcribe convert effects mix export |
+| `analysis` | beats, bars, key |
+| `effects` | chains of effects, and plug-ins in a child process |
+| `separators` | htdemucs, spleeter, and the split of its accompaniment |
+| `transcribers` | pitched parts, bass, drums |
+| `voices` | consent, the character voices, who sings where |
+| `intake` | one audio file -> Bounce, with all that is known of it |
+| `audio` | read, write, resample, loudness |
+| `wavchunks` | bext, acid, LIST/INFO |
+| `container` | is the file complete by its own header? |
+| `midi` | Phrase <-> MIDI bytes and files |
+| `manifest` | what came back, for scripts |
+| `sidecar` | what the DAW says of a bounce |
+| `contracts` | the reader of both |
+| `grid` | the artifact that holds tempo, key and singing |
+| `names` | what a file name tells, and what the folder is called |
+| `settle` | has a file come to rest? a state machine without a clock |
+| `store` | artifacts on disk, named by content |
+| `atomic` | files that appear whole or not at all |
+| `ledger` | SQLite: jobs, stages, cached results, seen files |
+| `weights` | where model files are; fetch with digest; what works without them |
+| `config` | one TOML file -> frozen dataclasses |
+| `tempo` | beats <-> seconds <-> frames <-> ticks |
+| `types` | values that cross borders |
+| `errors` | every deliberate exception |
+"""
 
 __version__ = "0.1.0"
