@@ -149,7 +149,7 @@ def why_unavailable(name: str, models_dir: Path, patience_s: float = PATIENCE_S)
         return f"{model.shipped[0].package} is not installed"
     if _offline():
         return f"{name} is not installed and HF_HUB_OFFLINE is set"
-    missing = [file for file in model.files if not _present(f"{name}/{file}", models_dir)]
+    missing = _missing(model, models_dir)
     named, trouble = _ask_with_deadline([_url(model, file) for file in missing], patience_s)
     if trouble:
         return f"{name} is not installed and {urlsplit(_endpoint()).netloc} does not offer it ({trouble})"
@@ -169,9 +169,14 @@ def fetch(name: str, models_dir: Path, report: Report) -> None:
     model = find(name)
     for shipped in model.shipped:
         read_shipped(shipped)
-    for file in () if model.shipped else model.files:
-        if not _present(f"{name}/{file}", models_dir):
-            _fetch_file(model, file, models_dir, report)
+    for file in _missing(model, models_dir):
+        if _offline():
+            raise ModelError(
+                f"{name} is not installed and HF_HUB_OFFLINE is set. Unset it and fetch {name} again; "
+                f"until then there is {model.without}.",
+                "download",
+            )
+        _fetch_file(model, file, models_dir, report)
 
 
 def verified(key: str, models_dir: Path) -> Path:
@@ -237,13 +242,20 @@ def _status(model: Model, models_dir: Path) -> ModelStatus:
         folder = paths[0].parent if paths[0] else folder
     else:
         paths = [models_dir / model.name / file for file in model.files]
-        present = all(_present(f"{model.name}/{file}", models_dir) for file in model.files)
+        present = not _missing(model, models_dir)
     size_bytes = sum(path.stat().st_size for path in paths if path) if present else 0
     return ModelStatus(model, present, folder, size_bytes)
 
 
-def _present(key: str, models_dir: Path) -> bool:
-    return key in _digests(models_dir) and (models_dir / key).is_file()
+def _missing(model: Model, models_dir: Path) -> list[str]:
+    """Files that would have to be downloaded."""
+    recorded = _digests(models_dir)
+    folder = models_dir / model.name
+    return [
+        file
+        for file in model.files
+        if model.repo and not (f"{model.name}/{file}" in recorded and (folder / file).is_file())
+    ]
 
 
 def _shipped_path(shipped: Shipped) -> Path | None:
@@ -364,7 +376,7 @@ def _record(key: str, digest: str, models_dir: Path) -> None:
     recorded = _digests(models_dir)
     if recorded.get(key, digest) != digest:
         raise ModelError(
-            f"{models_dir / key}: received {digest}, recorded at the first fetch was {recorded[key]}. "
+            f"{models_dir / key}: received {digest}, recorded before was {recorded[key]}. "
             f"If you trust the new file, delete that line from {models_dir / DIGESTS}."
         )
     text = json.dumps({**recorded, key: digest}, indent=1, sort_keys=True) + "\n"
