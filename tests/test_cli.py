@@ -172,7 +172,7 @@ def test_a_voice_without_consent_is_refused_and_the_rest_is_delivered(tmp_path: 
 @pytest.mark.real
 def test_a_fallback_is_told_and_counts_under_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    arguments = [
+    arguments: list[str | Path] = [
         "process",
         tone(tmp_path / "x.wav"),
         "--preset",

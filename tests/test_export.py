@@ -95,7 +95,7 @@ class Desk:
         made = export(
             self.bounce,
             Artifact("record", "json", path, ""),
-            **self.artifacts,  # type: ignore[arg-type]
+            **self.artifacts,
             settings=ExportSettings(**settings),
             context=Context(work, self.folder, self.folder, lambda done, total: None),
         )

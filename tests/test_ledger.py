@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import LedgerError
 from bridge.ledger import KeptFile, Ledger, Result, utc_now
 from bridge.tempo import tempo_from_changes
-from bridge.types import Bounce, Fallback, Job, Preset, StageEvent
+from bridge.types import Bounce, Fallback, Job, Preset, StageEvent, StageState
 from tests.fakes import FakeSettings
 
 
@@ -57,7 +57,7 @@ def test_ended_jobs_are_not_taken_up_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     for state in ("done", "failed", "cancelled"):
         ledger.add_job(a_job(state), Path("x.wav"))
-        ledger.set_state(state, state, folder=tmp_path)  # type: ignore[arg-type]
+        ledger.set_state(state, state, folder=tmp_path)
     ledger.add_quarantined("bad", Path("bad.wav"), "offline", Path("out"), "incomplete", "cut off")
     assert ledger.unfinished() == ()
     states = {row.id: (row.state, row.detail) for row in ledger.jobs()}
@@ -68,8 +68,13 @@ def test_ended_jobs_are_not_taken_up_again(tmp_path: Path) -> None:
 
 def test_the_latest_of_each_stage_is_kept_in_the_order_they_began(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    for stage, state in (("separate", "running"), ("analyse", "running"), ("separate", "done")):
-        ledger.record(StageEvent("j", stage, state, 1.0, 2.0, ("x",), "", "…", 0.5))  # type: ignore[arg-type]
+    told: tuple[tuple[str, StageState], ...] = (
+        ("separate", "running"),
+        ("analyse", "running"),
+        ("separate", "done"),
+    )
+    for stage, state in told:
+        ledger.record(StageEvent("j", stage, state, 1.0, 2.0, ("x",), "", "…", 0.5))
     assert [(e.stage, e.state) for e in ledger.stages("j")] == [("separate", "done"), ("analyse", "running")]
     ledger.close()
 

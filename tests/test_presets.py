@@ -80,7 +80,7 @@ def test_a_mistake_is_told_with_file_key_and_value(text: str, says: str) -> None
 
 
 def test_an_unknown_preset_is_told_with_the_nearest_name() -> None:
-    with pytest.raises(PresetError, match="no preset 'ofline'. Did you mean 'offline'"):
+    with pytest.raises(PresetError, match=r"no preset 'ofline'\. Did you mean 'offline'"):
         load_preset("ofline")
 
 
