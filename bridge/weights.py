@@ -153,8 +153,11 @@ def why_unavailable(name: str, models_dir: Path, patience_s: float = PATIENCE_S)
     named, trouble = _ask_with_deadline([_url(model, file) for file in missing], patience_s)
     if trouble:
         return f"{name} is not installed and {urlsplit(_endpoint()).netloc} does not offer it ({trouble})"
-    for file, digest in zip(missing, named, strict=True):
-        _record(f"{name}/{file}", digest, models_dir)
+    try:
+        for file, digest in zip(missing, named, strict=True):
+            _record(f"{name}/{file}", digest, models_dir)
+    except ModelError as exc:
+        return exc.message
     return None
 
 
@@ -376,9 +379,10 @@ def _record(key: str, digest: str, models_dir: Path) -> None:
     recorded = _digests(models_dir)
     if recorded.get(key, digest) != digest:
         raise ModelError(
-            f"{models_dir / key}: received {digest}, recorded before was {recorded[key]}. "
+            f"{models_dir / key}: the new digest is {digest}, recorded before was {recorded[key]}. "
             f"If you trust the new file, delete that line from {models_dir / DIGESTS}."
         )
+    models_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**recorded, key: digest}, indent=1, sort_keys=True) + "\n"
     with replacing(models_dir / DIGESTS) as file:
         file.write(text.encode())

@@ -146,9 +146,11 @@ def test_new_bytes_under_a_recorded_name_are_refused(hub: Hub, tmp_path: Path) -
     weights.keep(KEY, b"first", tmp_path)
     (tmp_path / KEY).unlink()
     first = hashlib.sha256(b"first").hexdigest()
-    with pytest.raises(ModelError, match=f"received {DIGEST}, recorded before was {first}"):
+    with pytest.raises(ModelError, match=f"the new digest is {DIGEST}, recorded before was {first}"):
         weights.fetch("htdemucs", tmp_path, ignore)
     assert files_in(tmp_path) == ["digests.json"]
+    reason = weights.why_unavailable("htdemucs", tmp_path)
+    assert reason is not None and f"recorded before was {first}" in reason
 
 
 def test_a_changed_file_is_refused_by_name_and_both_digests(hub: Hub, tmp_path: Path) -> None:
@@ -184,13 +186,14 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 
 def test_reachable_weights_have_their_digest_before_the_fetch(hub: Hub, tmp_path: Path) -> None:
-    assert weights.refs("htdemucs", tmp_path) == ()
-    assert weights.why_unavailable("htdemucs", tmp_path) is None
-    before = weights.refs("htdemucs", tmp_path)
+    folder = tmp_path / "not" / "there" / "yet"
+    assert weights.refs("htdemucs", folder) == ()
+    assert weights.why_unavailable("htdemucs", folder) is None
+    before = weights.refs("htdemucs", folder)
     assert [ref.sha256 for ref in before] == [DIGEST]
-    assert not weights.installed("htdemucs", tmp_path)
-    weights.fetch("htdemucs", tmp_path, ignore)
-    assert weights.refs("htdemucs", tmp_path) == before
+    assert not weights.installed("htdemucs", folder)
+    weights.fetch("htdemucs", folder, ignore)
+    assert weights.refs("htdemucs", folder) == before
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(
