@@ -160,6 +160,19 @@ def test_a_silent_lead_leaves_the_music(tmp_path: Path) -> None:
     assert audio.loudness_lufs(mixed, RATE_HZ) == pytest.approx(-14.0, abs=0.3)
 
 
+def test_a_loudness_that_the_ceiling_forbids_is_said(tmp_path: Path) -> None:
+    made = mix(
+        put_stems(tmp_path, 3.0),
+        put_grid(tmp_path),
+        put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
+        settings=MixSettings(target_lufs=-6.0, ceiling_dbtp=-9.0),
+        context=context_in(tmp_path),
+    )
+    assert isinstance(made, Made)
+    assert "-6 LUFS can't be had below -9 dBTP" in made.detail
+    assert made.facts["true_peak_dbtp"] <= -9.0
+
+
 def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
     reports = Reports()
     mix(

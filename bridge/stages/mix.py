@@ -29,6 +29,7 @@ DUCK_HOP_S, DUCK_HOPS = 0.01, 5
 DUCK_FROM_DB, DUCK_FULL_DB = 20.0, 10.0  # below the lead's loudness: where ducking begins, where it is full
 DUCK_ATTACK_S, DUCK_RELEASE_S = 0.03, 0.3
 SILENCE_DB = -100.0
+MISSED_LU = 0.3
 
 Levels = npt.NDArray[np.float64]
 """Levels in dB, one per hop."""
@@ -68,7 +69,10 @@ def mix(
     lufs, peak = audio.loudness_lufs(mixed, rate), audio.true_peak_dbtp(mixed, rate)
     context.report(4, 4)
     facts = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
-    return Made({"mix": path}, f"{lufs:.1f} LUFS, {peak:.1f} dBTP", facts)
+    detail = f"{lufs:.1f} LUFS, {peak:.1f} dBTP"
+    if settings.target_lufs - lufs > MISSED_LU:
+        detail += f": {settings.target_lufs:g} LUFS can't be had below {settings.ceiling_dbtp:g} dBTP"
+    return Made({"mix": path}, detail, facts)
 
 
 def follow(lead: Samples, vocals: Samples, rate: int, strength: float) -> Samples:
@@ -76,12 +80,13 @@ def follow(lead: Samples, vocals: Samples, rate: int, strength: float) -> Sample
 
     A window is corrected by 12 dB at most; in the singer's pauses the gain glides from phrase to phrase.
     """
-    whole_db = audio.loudness_lufs(vocals, rate) - audio.loudness_lufs(lead, rate)
+    loudness = audio.loudness_lufs(vocals, rate)
+    whole_db = loudness - audio.loudness_lufs(lead, rate)
     if not math.isfinite(whole_db):
         return lead
     sung_db = _levels_db(vocals, rate, FOLLOW_HOP_S, FOLLOW_HOPS)
     lead_db = _levels_db(lead, rate, FOLLOW_HOP_S, FOLLOW_HOPS) + whole_db
-    sung = np.flatnonzero(sung_db > audio.loudness_lufs(vocals, rate) - SUNG_BELOW_DB)
+    sung = np.flatnonzero(sung_db > loudness - SUNG_BELOW_DB)
     if not sung.size:
         return lead * np.float32(audio.db_to_amplitude(whole_db))
     correction_db = np.clip(sung_db - lead_db, -MOST_CORRECTION_DB, MOST_CORRECTION_DB)[sung]
