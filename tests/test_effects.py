@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,26 @@ def test_what_is_no_plugin_says_so(tmp_path: Path) -> None:
             tmp_path,
             _quiet,
         )
+
+
+def test_a_plugin_that_takes_its_process_down_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fake.vst3").write_bytes(b"nothing")
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    child = tmp_path / "child"
+    child.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
+    child.chmod(0o755)
+    monkeypatch.setattr("bridge.effects.plugin.sys.executable", str(child))
+    with pytest.raises(StageError, match=r"fake\.vst3 crashed \(exit -9\)") as error:
+        render(
+            _plugin_chain(tmp_path, tmp_path / "fake.vst3"),
+            true_stem("vocals", 1.0),
+            RATE_HZ,
+            tmp_path,
+            _quiet,
+        )
+    assert error.value.code == "plugin_crashed"
 
 
 def test_cancel_ends_the_child(tmp_path: Path) -> None:
