@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,8 +19,6 @@ from rich.live import Live
 from bridge import __version__
 from bridge.config import folders, load_config, write_default_config
 from bridge.errors import Cancelled, ConfigError, DawbridgeError, InputError, PresetError, UsageError
-from bridge.ledger import Ledger
-from bridge.manifest import read_manifest
 from bridge.terminal import (
     StageBars,
     job_table,
@@ -32,6 +30,9 @@ from bridge.terminal import (
     print_rows,
     result_table,
 )
+
+if TYPE_CHECKING:
+    from bridge.ledger import Ledger
 
 app = typer.Typer(
     name="dawbridge",
@@ -108,6 +109,7 @@ def process(
     set_: Set = None,
 ) -> None:
     """Do one file now, without the daemon."""
+    from bridge.manifest import read_manifest
     from bridge.presets import parse_overrides
     from bridge.process import process_file
 
@@ -153,6 +155,8 @@ def jobs(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing them until Ctrl-C.")] = False,
 ) -> None:
     """List jobs, newest first: what is queued, running, done, failed or quarantined, and why."""
+    from bridge.ledger import Ledger
+
     ledger = Ledger(folders().ledger)
     try:
         if watch and not as_json:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,11 +14,12 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.tree import Tree
 
-from bridge import manifest as manifests
-from bridge.jobs import JobResult
-from bridge.ledger import JobRow
-from bridge.manifest import Manifest
 from bridge.types import Fallback, StageEvent
+
+if TYPE_CHECKING:  # `dawbridge --help` should not wait for the pipeline
+    from bridge.jobs import JobResult
+    from bridge.ledger import JobRow
+    from bridge.manifest import Manifest
 
 COLOURS = {
     "queued": "dim",
@@ -116,7 +117,7 @@ def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
         note += ", approximate" if artifact.approximate else ""
         note += ", synthetic voice" if artifact.synthetic else ""
         tree.add(f"{escape(artifact.path)}  [dim]{note}, {size_kb:,.0f} kB[/]")
-    tree.add(f"{manifests.NAME}  [dim]what ran, from what, how long[/]")
+    tree.add("manifest.json  [dim]what ran, from what, how long[/]")
     console.print(tree, highlight=False)
     if manifest.tempo is not None:
         tempo = manifest.tempo
