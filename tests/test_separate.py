@@ -131,6 +131,10 @@ def test_a_part_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     part = dataclasses.replace(put_bounce(tmp_path, mix(1.0)), role="vocals")
     assert resolve(SeparateSettings(), part, tmp_path) == (SeparateSettings(), None)
+    made = separate(part, settings=SeparateSettings(), context=context_in(tmp_path))
+    (only,) = made.files["stems"].iterdir()
+    assert only.name == "vocals.wav"
+    assert np.array_equal(audio.read_raw(only)[0], audio.read(part.path)[0])
 
 
 def test_all_rates_agree() -> None:
@@ -178,4 +182,4 @@ def test_spleeter_can_be_cancelled_between_blocks(tmp_path: Path) -> None:
     context = Context(workdir, tmp_path / "models", tmp_path / "voices", cancel)
     with pytest.raises(Cancelled):
         separate(bounce, settings=SPLEETER, context=context)
-    assert list(workdir.iterdir()) == []
+    assert list(workdir.rglob("*.wav")) == []
