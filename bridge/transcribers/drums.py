@@ -1,0 +1,211 @@
+"""Drums to General MIDI hits: kick 36, snare 38, closed hat 42, open hat 46, crash 49.
+
+Kick and snare come from a non-negative deconvolution of the spectrogram (NMFD) whose templates start as a
+plain description of each drum and then learn the kit in the file, so that hits on one instant are told
+apart. Hats and cymbals come from the onsets of the top band, and from how fast it falls silent after them.
+Source: Dittmar and Gaertner, "Real-time transcription and separation of drum recordings based on NMF
+decomposition" (DAFx 2014), with the templates' extent in time of Smaragdis's NMFD (2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.audio import Samples
+from bridge.transcribers.played import PlayedNote, in_order
+
+Array = npt.NDArray[np.float64]
+Report = Callable[[float, float], None]
+
+KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH = 36, 38, 42, 46, 49
+RATE_HZ = 44_100
+HIT_S = 0.1  # written length of a hit; drums have no note-off of their own
+
+HOP = 441  # 10 ms
+N_FFT = 2048
+BANDS = 60
+TEMPLATE_FRAMES = 16
+ITERATIONS = 40
+LEAST_PRIOR = 0.05  # how much of the description a learned template keeps, so that a kick stays a kick
+FAINT = 0.15  # of the loudest hit: below it nothing is a hit
+CLEAR = 0.45  # of the loudest hit: above it everything is one
+ABSENT = 0.03  # a drum whose loudest hit is below this part of the loudest drum's isn't there
+
+TOP_HOP = 256  # 5.8 ms
+TOP_N_FFT = 512
+TOP_FROM_HZ = 7000.0
+TOP_ONSET = 0.15  # of the largest onset
+TOP_ONSET_LEVEL = 0.02  # of the loudest moment in the band
+CLICK = 0.35  # of a lone hat's level: a kick or snare with less than that in the top band has no hat on it
+CLOSED_DB_PER_S = 70.0  # a closed hat falls faster than this, an open one slower
+CRASH_DB_PER_S = 15.0
+DECAY_S = 0.4  # how long the fall is watched, at most up to the next onset
+TOGETHER_S = 0.03
+BLOCK_S = 60
+
+
+def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
+    """The hits of a mono drum stem, (1, frames) at 44.1 kHz. `report(done, total)` may raise."""
+    bands, top = _spectra(samples[0])
+    if bands.size == 0 or bands.max() <= 0:
+        return []
+    activations = _deconvolve(bands / bands.max(), _templates(), report)
+    hits: list[PlayedNote] = []
+    loudest = activations[:2].max()
+    for row, pitch in ((0, KICK), (1, SNARE)):
+        if activations[row].max() >= ABSENT * loudest:
+            hits += _hits(activations[row], pitch)
+    return in_order(hits + _cymbals(top, np.array([hit.start_s for hit in hits])))
+
+
+def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array]:
+    """Mel magnitudes (BANDS, frames) every HOP, and the RMS magnitude of the top band (frames,) every TOP_HOP."""
+    import librosa
+
+    mel = _mel_filters()
+    top_bins = librosa.fft_frequencies(sr=RATE_HZ, n_fft=TOP_N_FFT) >= TOP_FROM_HZ
+    block, margin = BLOCK_S * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
+    bands: list[Array] = []
+    top: list[Array] = []
+    for start in range(0, len(samples), block):
+        before = min(start, HOP * TOP_HOP)
+        piece = samples[start - before : start + block + margin]
+        last = start + block >= len(samples)
+        for hop, n_fft, kept in ((HOP, N_FFT, bands), (TOP_HOP, TOP_N_FFT, top)):
+            magnitude = np.abs(librosa.stft(piece, n_fft=n_fft, hop_length=hop)).astype(np.float64)
+            first = before // hop
+            magnitude = magnitude[:, first : None if last else first + block // hop]
+            kept.append(
+                mel @ magnitude if kept is bands else np.sqrt((magnitude[top_bins] ** 2).mean(axis=0))
+            )
+    return np.concatenate(bands, axis=1), np.concatenate(top)
+
+
+def _mel_filters() -> Array:
+    import librosa
+
+    filters = librosa.filters.mel(sr=RATE_HZ, n_fft=N_FFT, n_mels=BANDS, fmin=30, fmax=16_000, htk=True)
+    return np.asarray(filters, dtype=np.float64)
+
+
+def _templates() -> Array:
+    """Kick, snare and cymbal as anyone would describe them: (BANDS, 3, TEMPLATE_FRAMES), each sums to 1."""
+    import librosa
+
+    centres = librosa.mel_frequencies(BANDS + 2, fmin=30, fmax=16_000, htk=True)[1:-1]
+    seconds = np.arange(TEMPLATE_FRAMES) * HOP / RATE_HZ
+
+    def part(level: float, centre_hz: float, octaves: float, fall_s: float) -> Array:
+        shape = np.exp(-0.5 * (np.log2(centres / centre_hz) / octaves) ** 2)
+        return np.asarray(level * np.outer(shape, np.exp(-seconds / fall_s)))
+
+    kick = part(1.0, 65, 0.6, 0.08) + part(0.05, 2500, 1.5, 0.01)  # a thump and the beater's click
+    snare = part(0.6, 200, 0.5, 0.06) + part(0.35, 3500, 1.5, 0.1)  # the shell and the wires
+    cymbal = part(1.0, 9500, 0.6, 0.03)
+    templates = np.stack([kick, snare, cymbal], axis=1)
+    return np.asarray(templates / templates.sum(axis=(0, 2), keepdims=True))
+
+
+def _deconvolve(bands: Array, described: Array, report: Report) -> Array:
+    """When each template sounds, and how strongly: (3, frames). Kullback-Leibler NMFD updates."""
+    floor = 1e-7  # keeps every number away from the slow denormal range
+    bands = np.maximum(bands, floor)
+    templates = described
+    activations = np.tile(bands.sum(axis=0) / described.shape[1], (described.shape[1], 1))
+    frames = bands.shape[1]
+    shifts = range(min(described.shape[2], frames))
+    for iteration in range(ITERATIONS):
+        report(iteration, ITERATIONS)
+        ratio = bands / _convolve(templates, activations, floor)
+        gain = np.zeros_like(activations)
+        for t in shifts:
+            gain[:, : frames - t] += templates[:, :, t].T @ ratio[:, t:]
+        activations = np.maximum(activations * gain, floor)  # each template sums to 1
+        ratio = bands / _convolve(templates, activations, floor)
+        learned = np.zeros_like(templates)
+        for t in shifts:
+            learned[:, :, t] = templates[:, :, t] * (ratio[:, t:] @ activations[:, : frames - t].T)
+        learned = np.maximum(learned / learned.sum(axis=(0, 2), keepdims=True), floor)
+        prior = max(LEAST_PRIOR, (1 - iteration / ITERATIONS) ** 4)
+        templates = prior * described + (1 - prior) * learned
+    report(ITERATIONS, ITERATIONS)
+    return activations
+
+
+def _convolve(templates: Array, activations: Array, floor: float) -> Array:
+    frames = activations.shape[1]
+    out = np.full((templates.shape[0], frames), floor)
+    for t in range(min(templates.shape[2], frames)):
+        out[:, t:] += templates[:, :, t] @ activations[:, : frames - t]
+    return out
+
+
+def _hits(activation: Array, pitch: int) -> list[PlayedNote]:
+    relative = activation / activation.max()
+    at = _peaks(relative, FAINT, reach=5)
+    at = at[relative[at] >= _dividing_level(relative[at])]
+    return [_hit(frame * HOP / RATE_HZ, pitch, float(activation[frame])) for frame in at]
+
+
+def _dividing_level(levels: Array) -> float:
+    """Where hits end and leakage begins: the middle of the widest gap (in dB) between FAINT and CLEAR."""
+    inside = np.sort(levels[(levels > FAINT) & (levels < CLEAR)])
+    edges = np.concatenate([[FAINT], inside, [CLEAR]])
+    widest = int(np.argmax(edges[1:] / edges[:-1]))
+    return float(np.sqrt(edges[widest] * edges[widest + 1]))
+
+
+def _cymbals(top: Array, other_hits_s: Array) -> list[PlayedNote]:
+    """Hats and crashes from the top band's magnitude (frames,)."""
+    loudest = top.max()
+    if loudest <= 0:
+        return []
+    loudness = np.log1p(100.0 * top / loudest)
+    rise = np.maximum(0.0, loudness - np.concatenate([np.repeat(loudness[:1], 2), loudness[:-2]]))
+    rise[:2] = loudness[:2]  # the file may begin on a hit
+    onsets = _peaks(rise, TOP_ONSET * rise.max(), reach=8)
+    steps = np.array([_step(top, frame) for frame in onsets])
+    onsets, steps = onsets[steps >= TOP_ONSET_LEVEL * loudest], steps[steps >= TOP_ONSET_LEVEL * loudest]
+    seconds = onsets * TOP_HOP / RATE_HZ
+    alone = np.array([not np.any(np.abs(other_hits_s - s) < TOGETHER_S) for s in seconds], dtype=bool)
+    usual = float(np.median(steps[alone])) if alone.any() else float("inf")
+    ends = np.append(onsets[1:], len(top))
+    return [
+        _hit(second, _cymbal_kind(top, int(frame), int(end)), float(step))
+        for frame, end, second, step, lone in zip(onsets, ends, seconds, steps, alone, strict=True)
+        if lone or step >= CLICK * usual
+    ]
+
+
+def _step(top: Array, frame: int) -> float:
+    before = top[max(0, frame - 5) : max(0, frame - 2)]
+    return float(top[frame : frame + 6].max() - (before.mean() if before.size else 0.0))
+
+
+def _cymbal_kind(top: Array, onset: int, following: int) -> int:
+    """By how fast the band falls from its peak to the next onset."""
+    peak = onset + int(top[onset : onset + 6].argmax())
+    end = min(following - 4, onset + int(DECAY_S * RATE_HZ / TOP_HOP), len(top))
+    if end - peak < 6:
+        return CLOSED_HAT
+    rest = float(np.median(top[end - 5 : end]))
+    fall_db = 20.0 * np.log10(max(float(top[peak]), 1e-12) / max(rest, 1e-12))
+    db_per_s = fall_db / ((end - 3 - peak) * TOP_HOP / RATE_HZ)
+    if db_per_s > CLOSED_DB_PER_S:
+        return CLOSED_HAT
+    return OPEN_HAT if db_per_s > CRASH_DB_PER_S else CRASH
+
+
+def _peaks(curve: Array, least: float, reach: int) -> npt.NDArray[np.intp]:
+    """Frames that are the largest within `reach` frames on both sides, and at least `least`."""
+    from scipy.ndimage import maximum_filter1d
+
+    largest = maximum_filter1d(curve, 2 * reach + 1)
+    return np.flatnonzero((curve == largest) & (curve >= least) & (curve > 0))
+
+
+def _hit(start_s: float, pitch: int, strength: float) -> PlayedNote:
+    return PlayedNote(float(start_s), float(start_s) + HIT_S, pitch, float(20.0 * np.log10(strength)))
