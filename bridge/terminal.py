@@ -118,7 +118,7 @@ def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
         note += ", synthetic voice" if artifact.synthetic else ""
         tree.add(f"{escape(artifact.path)}  [dim]{note}, {size_kb:,.0f} kB[/]")
     tree.add("manifest.json  [dim]what ran, from what, how long[/]")
-    console.print(tree, highlight=False)
+    console.print(tree, highlight=False, soft_wrap=True)
     if manifest.tempo is not None:
         tempo = manifest.tempo
         sings = "somebody sings" if manifest.sings else "nobody sings"
