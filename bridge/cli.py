@@ -139,7 +139,7 @@ def demo(
     from bridge.demo import run_demo
 
     console = Console(stderr=as_json)
-    result = run_demo(out, console)
+    result = run_demo(out, console, StageBars(console))
     if as_json:
         files = [artifact.path for artifact in result.manifest.artifacts]
         summary = {"state": result.state, "folder": str(result.folder), "seconds": round(result.seconds, 1)}

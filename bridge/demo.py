@@ -46,7 +46,7 @@ class DemoResult:
     manifest: Manifest
 
 
-def run_demo(out: Path | None, console: Console) -> DemoResult:
+def run_demo(out: Path | None, console: Console, bars: StageBars) -> DemoResult:
     """Run it; the returned folder stays in `out` (a new temporary folder if None).
 
     Raises:
@@ -62,7 +62,7 @@ def run_demo(out: Path | None, console: Console) -> DemoResult:
             console.print(f"The daemon watches [bold]{inbox}[/]. Dropping [bold]{Path(SONG).name}[/] in ...")
             started_s = time.monotonic()
             _drop(shipped("presets") / SONG, inbox)
-            with StageBars(console) as bars:
+            with bars:
                 ended = _follow(told, bars)
             seconds = time.monotonic() - started_s
     if not ended.get("folder"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -73,6 +73,10 @@ class StageBars:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def __rich__(self) -> RenderableType:
+        """The bars as they stand."""
+        return self._progress.get_renderable()
 
     def update(self, event: StageEvent) -> None:
         """Show an event; events of a stage that has ended are ignored."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from bridge.demo import run_demo
-from bridge.terminal import print_returned
+from bridge.terminal import StageBars, print_returned
 
 PICTURE = Path(__file__).parents[2] / ".github" / "demo.svg"
 WIDTH = 112
@@ -17,13 +19,19 @@ WIDTH = 112
 
 def main() -> None:
     """Run the demo and write the picture."""
-    console = Console(record=True, width=WIDTH, force_terminal=True)
-    console.print("[bold green]$[/] dawbridge demo")
-    result = run_demo(None, console)
-    print_returned(result.folder, result.manifest, console)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        live = Console(file=nowhere, width=WIDTH, force_terminal=True)
+        bars = StageBars(live)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "returned"
+            result = run_demo(out, live, bars)
+            picture = Console(record=True, width=WIDTH, force_terminal=True, file=nowhere)
+            picture.print("[bold green]$[/] uv run dawbridge demo")
+            picture.print(bars)
+            print_returned(result.folder, result.manifest, picture)
     # The picture must not fetch a font from somewhere.
     own_fonts_only = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    PICTURE.write_text(console.export_svg(title="dawbridge", code_format=own_fonts_only), encoding="utf-8")
+    PICTURE.write_text(picture.export_svg(title="dawbridge", code_format=own_fonts_only), encoding="utf-8")
     print(PICTURE)
 
 
