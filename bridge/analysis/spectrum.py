@@ -1,0 +1,46 @@
+"""Mono audio at one rate for all analysis, and its short-time spectra, in blocks so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.audio import Samples, resample, to_mono
+
+Array = npt.NDArray[np.float64]
+
+RATE_HZ = 22_050
+_BLOCK_HOPS = 4096
+
+
+def analysis_signal(samples: Samples, sample_rate_hz: int) -> Array:
+    """(channels, frames) at any rate as (frames,) mono at `RATE_HZ` without its DC offset."""
+    mono = resample(to_mono(samples), sample_rate_hz, RATE_HZ)[0].astype(np.float64)
+    return np.asarray(mono - mono.mean())
+
+
+def blocks(frames: int, hop_frames: int) -> Iterator[tuple[int, int]]:
+    """Ranges of hops, first and one past the last, that together cover `frames`."""
+    hops = max(1, -(-frames // hop_frames))
+    for first in range(0, hops, _BLOCK_HOPS):
+        yield first, min(hops, first + _BLOCK_HOPS)
+
+
+def magnitudes(
+    signal: Array, first: int, last: int, window_frames: int, hop_frames: int, early_frames: int = 0
+) -> Array:
+    """(last - first, bins) magnitudes, scaled so that a sine at the signal's largest sample gives 1.
+
+    Hop i is centred `early_frames` before frame i * hop_frames; beyond both ends there is silence.
+    """
+    start = first * hop_frames - window_frames // 2 - early_frames
+    stop = (last - 1) * hop_frames - window_frames // 2 - early_frames + window_frames
+    inside = signal[max(0, start) : max(0, stop)]
+    padded = np.pad(inside, (min(stop - start, max(0, -start)), 0))
+    padded = np.pad(padded, (0, stop - start - padded.size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window_frames)[::hop_frames]
+    window = np.hanning(window_frames)
+    full_scale = max(float(np.abs(signal).max(initial=0.0)), 1e-9) * window.sum() / 2
+    return np.asarray(np.abs(np.fft.rfft(frames * window)) / full_scale)

@@ -1,0 +1,146 @@
+"""Who sings where: whether a vocals stem holds a voice at all, and when.
+
+Separators bleed, and on instrumentals they even invent vocals, so a loud stem proves nothing. What tells a voice from
+a flute, a violin or a synthesiser is the mouth: the second formant wanders over more than an octave with the vowels, and
+it glides, while an instrument keeps one body. Both are read from the spectrum between 0.7 and 3 kHz, where that formant
+lies. An instrumental must never reach a voice model: in doubt the answer is that nobody sings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.analysis.spectrum import RATE_HZ, Array, analysis_signal, blocks, magnitudes
+from bridge.audio import Samples
+from bridge.types import Span
+
+_HOP_FRAMES = 220
+_HOP_S = _HOP_FRAMES / RATE_HZ  # about 10 ms
+_WINDOW_FRAMES = 704  # 32 ms
+_FORMANT_HZ = (700.0, 3000.0)
+_PITCH_HZ = (75.0, 1000.0)
+_GLIDE_HOPS = 8  # 80 ms: a diphthong, or a vowel into a consonant
+_STEADY_SEMITONES = 0.8  # glides are read within a note, where an instrument's tone stands still
+
+_QUIETEST_DB = -55.0  # level of a voice, in dBFS of its frame
+_BEHIND_DB = 25.0  # frames this far under the stem's loud ones are bleed or reverberation
+_UNDER_BOUNCE_DB = 20.0  # a voice that lies this far under the bounce would not be heard
+
+# Measured on synthetic voices (speaking and singing, also with every note on its exact semitone) and on General MIDI
+# leads, separated from a band and alone. Voices: vowels >= 0.44 octaves and glides >= 0.44. No lead reaches both;
+# the nearest is electric piano (0.55 and 0.30). Scraps of bleed do, but for less than 1.5 s.
+_LEAST_VOWELS = 0.40
+_LEAST_GLIDES = 0.36
+_LEAST_VOICED_S = 2.0
+_LEAST_VOICED_SHARE = 0.25  # instead, in files under 8 s
+
+_LONGEST_GAP_S = 0.5
+_SHORTEST_SPAN_S = 0.3
+
+
+@dataclass(frozen=True)
+class Presence:
+    """The verdict, where, and the evidence for it."""
+
+    sings: bool
+    spans: tuple[Span, ...]  # empty where nobody sings
+    voiced_s: float  # how long a pitch in a voice's range sounds, loud enough to be the singer
+    level_db: float  # of those moments against the bounce, median; 0 where there are none
+    vowels_octaves: float  # spread of the second formant's region
+    glides_octaves: float  # how far it moves within 80 ms on a held note, in the widest tenth
+
+
+NOBODY = Presence(False, (), 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """One value per hop."""
+
+    level_db: Array
+    formant_octaves: Array
+
+
+def find_singing(
+    vocals: Samples, bounce: Samples, sample_rate_hz: int, *, labelled: bool = False
+) -> Presence:
+    """Judge a vocals stem against the bounce it came from; both (channels, frames).
+
+    `labelled`: the user says that this is a vocal, so that hearing anything voiced is enough.
+    """
+    signal = analysis_signal(vocals, sample_rate_hz)
+    stem, whole = _frames(signal), _frames(analysis_signal(bounce, sample_rate_hz))
+    loud = float(np.quantile(stem.level_db, 0.98))
+    active = (stem.level_db > max(loud - _BEHIND_DB, _QUIETEST_DB)) & (
+        stem.level_db > whole.level_db - _UNDER_BOUNCE_DB
+    )
+    if not active.any():
+        return NOBODY
+    pitch = _pitch_semitones(signal, active.size)
+    voiced = active & np.isfinite(pitch)
+    if not voiced.any():
+        return NOBODY
+    vowels = float(stem.formant_octaves[voiced].std())
+    glides = _glides(stem.formant_octaves, np.where(voiced, pitch, np.nan))
+    voiced_s = float(voiced.sum() * _HOP_S)
+    least_s = min(_LEAST_VOICED_S, _LEAST_VOICED_SHARE * active.size * _HOP_S)
+    sings = voiced_s >= least_s and (labelled or (vowels >= _LEAST_VOWELS and glides >= _LEAST_GLIDES))
+    spans = _spans(active, voiced, vocals.shape[1] / sample_rate_hz) if sings else ()
+    level = float(np.median((stem.level_db - whole.level_db)[voiced]))
+    return Presence(bool(spans), spans, voiced_s, level, vowels, glides)
+
+
+def _frames(signal: Array) -> _Frames:
+    hz = np.fft.rfftfreq(_WINDOW_FRAMES, 1 / RATE_HZ)
+    inside = (hz > _FORMANT_HZ[0]) & (hz < _FORMANT_HZ[1])
+    full_scale = float(np.abs(signal).max(initial=0.0))
+    levels, centroids = [], []
+    for first, last in blocks(signal.size, _HOP_FRAMES):
+        power = magnitudes(signal, first, last, _WINDOW_FRAMES, _HOP_FRAMES) ** 2  # (hops, bins)
+        levels.append(power.sum(axis=1) * full_scale**2)
+        formant = power[:, inside]
+        centroids.append(formant @ np.log2(hz[inside]) / np.maximum(formant.sum(axis=1), 1e-12))
+    return _Frames(10.0 * np.log10(np.concatenate(levels) + 1e-12), np.concatenate(centroids))
+
+
+def _pitch_semitones(signal: Array, hops: int) -> Array:
+    """MIDI pitch with fraction at each hop by Praat's autocorrelation (Boersma 1993); NaN where unvoiced."""
+    import parselmouth
+
+    low, high = _PITCH_HZ
+    if signal.size / RATE_HZ < 3.0 / low + _HOP_S:
+        return np.full(hops, np.nan)
+    track = parselmouth.Sound(signal, RATE_HZ).to_pitch_ac(
+        time_step=_HOP_S, pitch_floor=low, pitch_ceiling=high
+    )
+    at = np.clip(np.round((np.arange(hops) * _HOP_S - track.x1) / track.dx).astype(int), 0, track.nx - 1)
+    hz = track.selected_array["frequency"][at]
+    return np.where(hz > 0, 69.0 + 12.0 * np.log2(np.maximum(hz, 1.0) / 440.0), np.nan)
+
+
+def _glides(formant_octaves: Array, pitch: Array) -> float:
+    if pitch.size <= _GLIDE_HOPS:
+        return 0.0
+    runs = np.lib.stride_tricks.sliding_window_view(pitch, _GLIDE_HOPS + 1)
+    held = runs.max(axis=1) - runs.min(axis=1) < _STEADY_SEMITONES  # False where a hop is unvoiced
+    moved = np.abs(formant_octaves[_GLIDE_HOPS:] - formant_octaves[:-_GLIDE_HOPS])[held]
+    return float(np.quantile(moved, 0.90)) if moved.size else 0.0
+
+
+def _spans(active: npt.NDArray[np.bool_], voiced: npt.NDArray[np.bool_], seconds: float) -> tuple[Span, ...]:
+    """Stretches of activity that hold something voiced: so consonants belong to their words."""
+    edges = np.flatnonzero(np.diff(np.pad(active.astype(np.int8), 1)))
+    merged: list[tuple[int, int]] = []
+    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if merged and (start - merged[-1][1]) * _HOP_S < _LONGEST_GAP_S:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return tuple(
+        Span(start * _HOP_S, min(end * _HOP_S, seconds))
+        for start, end in merged
+        if (end - start) * _HOP_S >= _SHORTEST_SPAN_S and voiced[start:end].any()
+    )
