@@ -216,12 +216,12 @@ def models_fetch(name: str) -> None:
     """Fetch a model's weights, with their digest checked."""
     from rich.progress import Progress
 
-    from bridge.weights import fetch
+    from bridge.weights import fetch, list_models
 
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"fetch {name}", total=None)
         fetch(name, folders().models, lambda done, total: progress.update(bar, completed=done, total=total))
-    print(folders().models / name)
+    print(next(status.folder for status in list_models(folders().models) if status.model.name == name))
 
 
 @app.command()

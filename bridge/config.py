@@ -79,6 +79,11 @@ class Config:
     worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
     store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
 
+    @property
+    def store_max_bytes(self) -> int:
+        """`store_max_gb` in bytes."""
+        return int(self.store_max_gb * 1e9)
+
     def with_inbox(self, inbox: Path, preset: str) -> Config:
         """The same, watching only `inbox`."""
         return dataclasses.replace(self, watch=(WatchConfig(inbox=inbox, preset=preset),))

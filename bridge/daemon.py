@@ -150,7 +150,7 @@ class Daemon:
                 self._shop.ledger.set_state(job.id, "failed", code="unexpected", detail=detail)
                 result = JobResult(job, "failed", None, (), detail)
             self._tell_job(result)
-            await asyncio.to_thread(self._shop.store.trim, int(self._config.store_max_gb * 1e9))
+            await asyncio.to_thread(self._shop.store.trim, self._config.store_max_bytes)
 
     def _refuse(self, refusal: Refusal) -> None:
         job_id = refusal_id(refusal.path)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.config import folders
+from bridge.config import folders, load_config
 from bridge.jobs import JobResult, OnEvent, already_returned, run_job
 from bridge.workshop import open_workshop, take_up
 
@@ -48,7 +48,9 @@ async def _process(
         cancel = threading.Event()
         _cancel_on_interrupt(cancel)
         shop.ledger.add_job(job, song.absolute())
-        return await run_job(job, shop, on_event, cancel)
+        result = await run_job(job, shop, on_event, cancel)
+        await asyncio.to_thread(shop.store.trim, load_config().store_max_bytes)
+        return result
 
 
 def _cancel_on_interrupt(cancel: threading.Event) -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import Folders
+from bridge.errors import PresetError
 from bridge.intake import take
 from bridge.jobs import Workshop, prepare
 from bridge.lanes import InlineLane, Lane, WorkerLane
 from bridge.ledger import Ledger
 from bridge.pipeline import LaneName
 from bridge.presets import load_preset
+from bridge.sidecar import Sidecar
 from bridge.store import Store
-from bridge.types import Job
+from bridge.types import Job, Preset
 
 LANES: tuple[LaneName, ...] = ("heavy", "light")
 
@@ -61,21 +63,35 @@ def take_up(
         PresetError: the preset or an override is wrong.
     """
     taken = take(path, spool=shop.folders.spool, role=role, folder_role=folder_role, inbox=inbox)
-    sidecar = taken.sidecar
     over = {name: dict(table) for name, table in (overrides or {}).items()}
-    wanted = preset
+    chosen, warnings = _preset(preset, over, taken.sidecar)
+    return prepare(
+        taken.bounce,
+        chosen,
+        outbox,
+        shop.folders,
+        overrides=over,
+        warnings=(*taken.warnings, *warnings),
+    )
+
+
+def _preset(
+    name: str, overrides: Mapping[str, Mapping[str, Any]], sidecar: Sidecar | None
+) -> tuple[Preset, tuple[str, ...]]:
+    """The preset, with what the sidecar asks for; a sidecar that asks for nonsense gets a warning."""
+    preset, warnings = load_preset(name, overrides), []
     if sidecar is not None and sidecar.preset:
-        wanted = sidecar.preset
-    chosen = load_preset(wanted, over)
-    if (
-        sidecar is not None
-        and sidecar.voice
-        and "convert" in chosen.settings
-        and "voice" not in over.get("convert", {})
-    ):
-        chosen = load_preset(wanted, {**over, "convert": {**over.get("convert", {}), "voice": sidecar.voice}})
-    job = prepare(taken.bounce, chosen, outbox, shop.folders, overrides=over, warnings=taken.warnings)
-    return replace(job, outbox=outbox)
+        try:
+            preset = load_preset(sidecar.preset, overrides)
+        except PresetError as exc:
+            warnings.append(f"The sidecar's preset is not used, {name!r} is: {exc.message}")
+    if sidecar is not None and sidecar.voice and "voice" not in overrides.get("convert", {}):
+        if "convert" in preset.settings:
+            convert = replace(preset.settings["convert"], voice=sidecar.voice)
+            preset = replace(preset, settings={**preset.settings, "convert": convert})
+        else:
+            warnings.append(f"The sidecar's voice is not used: the preset {preset.name!r} converts no vocal.")
+    return preset, tuple(warnings)
 
 
 def refusal_id(path: Path) -> str:
