@@ -117,7 +117,7 @@ def process(
     overrides = parse_overrides(set_ or [])
     console = Console(stderr=as_json)
     with StageBars(console) as bars:
-        result = process_file(song, outbox, preset, role, overrides, bars.update)
+        result = asyncio.run(process_file(song, outbox, preset, role, overrides, bars.update))
     print_fallbacks(result.job.fallbacks, result.job.warnings, console)
     if as_json:
         print_json(result_table(result, strict))

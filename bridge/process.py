@@ -14,7 +14,7 @@ from bridge.jobs import JobResult, OnEvent, already_returned, run_job
 from bridge.workshop import open_workshop, take_up
 
 
-def process_file(
+async def process_file(
     song: Path,
     outbox: Path,
     preset: str,
@@ -27,17 +27,6 @@ def process_file(
     Raises:
         InputError, PresetError: nothing was begun.
     """
-    return asyncio.run(_process(song, outbox, preset, role, overrides, on_event))
-
-
-async def _process(
-    song: Path,
-    outbox: Path,
-    preset: str,
-    role: str,
-    overrides: Mapping[str, Mapping[str, Any]],
-    on_event: OnEvent,
-) -> JobResult:
     async with open_workshop(folders()) as shop:
         job = await asyncio.to_thread(
             take_up, song.absolute(), shop, preset=preset, outbox=outbox, role=role, overrides=overrides

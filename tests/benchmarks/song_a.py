@@ -7,6 +7,7 @@ plain basic-pitch, gives. A null proves that nothing was lost; only the SDR besi
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -56,7 +57,7 @@ def process(song: Path, outbox: Path, role: str = "") -> Path:
     def ignore(_event: StageEvent) -> None:
         return None
 
-    result = process_file(song, outbox, "offline", role, {}, ignore)
+    result = asyncio.run(process_file(song, outbox, "offline", role, {}, ignore))
     assert result.folder is not None, result.detail
     assert result.state == "done", result.detail
     return result.folder
