@@ -43,8 +43,8 @@ def find_beats(onsets: Onsets, bpm: float = 0.0) -> Beats | None:
         period = 60.0 / bpm
         times = _grid(_phase(onsets.accents, period, attacks, heights), period, onsets.seconds)
         return Beats(times, bpm, _confidence(times, attacks, onsets))
-    period = _best_period(onsets)
-    origin, period = _fit_constant(onsets.accents, period, attacks, heights, onsets.seconds)
+    period = _best_period(onsets, attacks, heights)
+    origin, period = _fit_constant(onsets.accents, period, attacks, heights)
     tempo = _rounded(60.0 / period, onsets.seconds)
     times = _grid(origin, 60.0 / tempo, onsets.seconds)
     constant = Beats(times, tempo, _confidence(times, attacks, onsets))
@@ -69,19 +69,38 @@ def _autocorrelation(strength: Array) -> Array:
     return np.asarray(raw / raw[0]) if raw[0] > 0 else raw
 
 
-def _best_period(onsets: Onsets) -> float:
-    """The beat's length in seconds: what repeats over four beats, is usual, and whose off-beats are weaker."""
+def _best_period(onsets: Onsets, attacks: Array, heights: Array) -> float:
+    """The beat's length in seconds: what repeats, is usual, divides in two, and whose off-beats are weaker."""
     periods = 60.0 / np.geomspace(LOWEST_BPM, HIGHEST_BPM, 400)
     correlation = _autocorrelation(onsets.accents)
     lags = np.arange(correlation.size) * HOP_S
-    multiples = np.stack([np.interp(k * periods, lags, correlation, right=0.0) for k in (1, 2, 3, 4)])
-    repeats = np.maximum(0.0, multiples.mean(axis=0))
+    repeats = np.mean([np.interp(k * periods, lags, correlation, right=0.0) for k in (1, 2, 3, 4)], axis=0)
     prior = np.exp(-0.5 * (np.log2(60.0 / periods / _USUAL_BPM) / _SPREAD_OCTAVES) ** 2)
-    score = repeats * prior
-    peaks = np.nonzero((score >= np.roll(score, 1)) & (score >= np.roll(score, -1)))[0]
+    score = np.maximum(0.0, repeats) * prior
+    peaks = np.flatnonzero((score >= np.roll(score, 1)) & (score >= np.roll(score, -1)))
     best = peaks[np.argsort(score[peaks])[::-1][:8]]
-    contrast = [_contrast(onsets, periods[i]) for i in best]
-    return float(periods[best[int(np.argmax(score[best] * contrast))]])
+    refined = [_refined(periods[i], attacks, heights, onsets.seconds) for i in best]
+    fits = [
+        _contrast(onsets, period) * (0.4 + 0.6 * _divides(period, attacks, heights)) for period in refined
+    ]
+    return refined[int(np.argmax(score[best] * fits))]
+
+
+def _refined(period_s: float, attacks: Array, heights: Array, seconds: float) -> float:
+    """The period near `period_s` on whose beats and halves most attacks agree over the whole song."""
+    strong = np.argsort(heights)[::-1][:_STRONGEST]
+    step = min(0.002, 0.010 / max(seconds, 1.0))  # moves no beat of the song by more than 10 ms
+    candidates = period_s * np.arange(1.0 - _SEARCH, 1.0 + _SEARCH, step)
+    turns = 2j * np.pi * attacks[strong] / candidates[:, None]  # (candidates, attacks)
+    agreement = sum(np.abs(np.exp(k * turns) @ heights[strong]) / k for k in (1, 2))
+    return float(candidates[int(np.argmax(agreement))])
+
+
+def _divides(period_s: float, attacks: Array, heights: Array) -> float:
+    """1 where all attacks lie on halves or quarters of the beat; near 0 where they divide it in three."""
+    turns = 2j * np.pi * attacks / period_s
+    halves, quarters = (float(np.abs(np.exp(k * turns) @ heights)) for k in (2, 4))
+    return max(halves, 0.85 * quarters) / float(heights.sum())
 
 
 def _contrast(onsets: Onsets, period_s: float) -> float:
@@ -116,20 +135,8 @@ def _phase(strength: Array, period_s: float, attacks: Array, heights: Array) -> 
     return float(origin % period_s)
 
 
-def _fit_constant(
-    strength: Array, period_s: float, attacks: Array, heights: Array, seconds: float
-) -> tuple[float, float]:
-    """Origin and period of the constant grid that most attacks fit, near a first guess of the period.
-
-    A search over the period (the length of the sum of attacks as unit vectors, on beats and halves), then
-    least squares over the attacks on beats.
-    """
-    strong = np.argsort(heights)[::-1][:_STRONGEST]
-    step = min(0.002, 0.010 / max(seconds, 1.0))  # moves no beat of the song by more than 10 ms
-    factors = np.arange(1.0 - _SEARCH, 1.0 + _SEARCH, step)
-    turns = 2j * np.pi * attacks[strong] / (period_s * factors[:, None])  # (factors, attacks)
-    agreement = sum(np.abs(np.exp(k * turns) @ heights[strong]) / k for k in (1, 2))
-    period_s *= float(factors[int(np.argmax(agreement))])
+def _fit_constant(strength: Array, period_s: float, attacks: Array, heights: Array) -> tuple[float, float]:
+    """Origin and period of the constant grid through the attacks, by least squares over those on beats."""
     origin = _phase(strength, period_s, attacks, heights)
     for tolerance_s in (period_s / 8, _HIT_S, _HIT_S):
         offset = _residual(attacks, origin, period_s)
