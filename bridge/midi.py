@@ -30,6 +30,40 @@ INSTRUMENTS = {  # part: (channel, General MIDI program counted from 0)
     "strings": (6, 48),  # string ensemble
     "drums": (DRUM_CHANNEL, 0),
 }
+KEY_NAMES = frozenset(
+    [
+        "Cb",
+        "Gb",
+        "Db",
+        "Ab",
+        "Eb",
+        "Bb",
+        "F",
+        "C",
+        "G",
+        "D",
+        "A",
+        "E",
+        "B",
+        "F#",
+        "C#",
+        "Abm",
+        "Ebm",
+        "Bbm",
+        "Fm",
+        "Cm",
+        "Gm",
+        "Dm",
+        "Am",
+        "Em",
+        "Bm",
+        "F#m",
+        "C#m",
+        "G#m",
+        "D#m",
+        "A#m",
+    ]
+)
 SPARE_CHANNELS = (7, 8, 10, 11, 12, 13, 14, 15)
 RESPELLED = {"D#": "Eb", "G#": "Ab", "A#": "Bb", "Dbm": "C#m", "Gbm": "F#m"}
 """Keys that a MIDI key signature can't name, and the same key in another spelling."""
@@ -126,9 +160,11 @@ def _conductor_events(
 
 
 def _key_signature(key: str) -> str:
+    """mido's name of a key such as "A minor"; empty where there is none."""
     tonic, _, mode = key.partition(" ")
-    name = tonic + ("m" if mode == "minor" else "")
-    return RESPELLED.get(name, name)
+    name = tonic + {"major": "", "minor": "m"}.get(mode, "?")
+    name = RESPELLED.get(name, name)
+    return name if name in KEY_NAMES else ""
 
 
 def _note_events(notes: Iterable[Note], channel: int, end: int) -> list[tuple[int, mido.Message]]:
@@ -141,7 +177,7 @@ def _note_events(notes: Iterable[Note], channel: int, end: int) -> list[tuple[in
     events = []
     for pitch, at_tick in by_pitch.items():
         starts = sorted(start for start in at_tick if start < end)
-        for start, following in zip(starts, [*starts[1:], end], strict=True):
+        for start, following in zip(starts, [*starts[1:], end], strict=False):
             note = at_tick[start]
             stop = max(start + 1, beats_to_ticks(note.start_beats + note.length_beats))
             for kind, tick, velocity in (
@@ -156,11 +192,11 @@ def _note_events(notes: Iterable[Note], channel: int, end: int) -> list[tuple[in
 def _track(events: list[tuple[int, mido.Message]], end: int) -> mido.MidiTrack:
     # At one tick: first what describes the track, then note-offs, then note-ons from low to high.
     rank = {"note_off": 1, "note_on": 2}
-    ordered = sorted(events, key=lambda e: (e[0], rank.get(e[1].type, 0), getattr(e[1], "note", 0)))
+    inside = (event for event in events if event[0] <= end)  # the tempo map may go on after the last note
+    ordered = sorted(inside, key=lambda e: (e[0], rank.get(e[1].type, 0), getattr(e[1], "note", 0)))
     track = mido.MidiTrack()
     now = 0
     for tick, message in ordered:
-        tick = min(tick, end)
         track.append(message.copy(time=tick - now))
         now = tick
     track.append(mido.MetaMessage("end_of_track", time=end - now))

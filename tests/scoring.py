@@ -38,15 +38,11 @@ class TimedNote:
 def timed_notes(path: Path) -> list[TimedNote]:
     """All notes of a file, each under its track's name. Reads with mido alone, apart from our own reader."""
     file = mido.MidiFile(path)
-    names: list[str] = []
-    for track in file.tracks:
-        names.append(next((m.name for m in track if m.type == "track_name"), ""))
     notes = []
-    for name, track in zip(names, file.tracks, strict=True):
-        tempo_only = [m if m.type == "set_tempo" else None for m in file.tracks[0]]
-        assert tempo_only  # track 0 holds the tempo map
-        merged = mido.merge_tracks([file.tracks[0], track]) if track is not file.tracks[0] else track
-        notes += _track_notes(name, merged, file.ticks_per_beat)
+    for track in file.tracks:
+        name = next((message.name for message in track if message.type == "track_name"), "")
+        alone = track if track is file.tracks[0] else mido.merge_tracks([file.tracks[0], track])
+        notes += _track_notes(name, alone, file.ticks_per_beat)
     return sorted(notes, key=lambda n: (n.start_s, n.pitch))
 
 

@@ -16,14 +16,19 @@ from bridge.grid import read_grid
 from bridge.midi import write_midi
 from bridge.tempo import quantise_beats, seconds_to_beats
 from bridge.transcribers import drums, pitched
+from bridge.transcribers.bass import without_line
+from bridge.transcribers.drums import transcribe_drums
 from bridge.transcribers.monophonic import transcribe_monophonic
-from bridge.transcribers.pitched import posteriorgrams, transcribe_pitched
+from bridge.transcribers.pitched import mean_of, posteriorgrams, transcribe_pitched
 from bridge.transcribers.played import PlayedNote, velocities
 from bridge.types import STEMS, Artifact, Context, Grid, Made, ModelRef, Note, Phrase, Skip, Stem
 
 STAGE_VERSION = "1"
 
 Report = Callable[[float, float], None]
+Played = dict[Stem, list[PlayedNote]]
+
+LISTENING_ORDER: tuple[Stem, ...] = ("drums", "bass", "other", "vocals")
 
 SILENCE_DB = -60.0  # RMS below it: nothing is played
 LEAKAGE_DB = -40.0  # RMS below the loudest stem's: only what separation left behind
@@ -59,17 +64,12 @@ def transcribe(
     audible, seconds = _audible_stems(stems.path, song)
     if not audible:
         return Skip("nothing sounds in this bounce, so there are no notes to write")
-    played: dict[Stem, list[PlayedNote]] = {}
-    for index, stem in enumerate(audible):
-        report = _part_of(context.report, index, len(audible))
-        played[stem] = _transcribe_stem(stem, audible, song, report)
-    length_beats = seconds_to_beats(song.tempo, seconds)
-    as_played = _phrase(played, song, length_beats)
+    played = _listen(audible, song, context.report)
+    as_played = _phrase(played, song, seconds_to_beats(song.tempo, seconds))
     files = {}
     for name, phrase in (("notes", as_played), ("notes_quantised", _quantised(as_played, song, settings))):
         files[name] = context.workdir / f"{name}.mid"
-        provenance = f"dawbridge artifact={name} synthetic=no consent=none"
-        write_midi(files[name], phrase, song.tempo, key=song.key, provenance=provenance)
+        write_midi(files[name], phrase, song.tempo, key=song.key)
     counts = {stem: len(notes) for stem, notes in played.items()}
     detail = ", ".join(f"{stem} {count} notes" for stem, count in counts.items())
     return Made(files=files, detail=detail, facts={"notes": counts})
@@ -92,19 +92,47 @@ def _audible_stems(folder: Path, song: Grid) -> tuple[dict[Stem, tuple[Samples, 
     return {stem: audio for stem, audio in found.items() if levels[stem] > least}, seconds
 
 
-def _transcribe_stem(
-    stem: Stem, audible: Mapping[Stem, tuple[Samples, int]], song: Grid, report: Report
-) -> list[PlayedNote]:
-    samples, rate_hz = audible[stem]
-    if stem == "drums":
-        return drums.transcribe_drums(resample(samples, rate_hz, drums.RATE_HZ), report)
-    mono = resample(samples, rate_hz, pitched.RATE_HZ)
-    heard = posteriorgrams(mono, report)
-    if stem == "bass":
-        return transcribe_monophonic(heard, mono, *BASS_PITCHES)
-    if stem == "vocals":
-        return [n for n in transcribe_monophonic(heard, mono, *VOCAL_PITCHES) if _is_sung(n, song)]
-    return transcribe_pitched(heard, mono, *OTHER_PITCHES)
+def _listen(audible: Mapping[Stem, tuple[Samples, int]], song: Grid, report: Report) -> Played:
+    """Each stem in turn; those that know less of themselves come after those that help them."""
+    mono = {stem: resample(samples, rate, pitched.RATE_HZ) for stem, (samples, rate) in audible.items()}
+    played: Played = {}
+    for index, stem in enumerate(stem for stem in LISTENING_ORDER if stem in audible):
+        part = _part_of(report, index, len(audible))
+        if stem == "drums":
+            samples, rate_hz = audible[stem]
+            played[stem] = transcribe_drums(resample(samples, rate_hz, drums.RATE_HZ), part)
+        elif stem == "bass":
+            played[stem] = _bass_notes(mono, part)
+        elif stem == "other":
+            played[stem] = _other_notes(mono, played, part)
+        else:
+            heard = posteriorgrams(mono[stem], part)
+            sung = transcribe_monophonic(heard, mono[stem], *VOCAL_PITCHES)
+            played[stem] = [note for note in sung if _is_sung(note, song)]
+    return played
+
+
+def _bass_notes(mono: Mapping[Stem, Samples], report: Report) -> list[PlayedNote]:
+    bass = mono["bass"]
+    if "drums" not in mono:
+        return transcribe_monophonic(posteriorgrams(bass, report), bass, *BASS_PITCHES)
+    # Separation takes the plucks of a bass for drums, so it is heard with them too.
+    alone = posteriorgrams(bass, _part_of(report, 0, 2))
+    with_drums = posteriorgrams(bass + mono["drums"], _part_of(report, 1, 2))
+    return transcribe_monophonic(mean_of(alone, with_drums), bass, *BASS_PITCHES)
+
+
+def _other_notes(mono: Mapping[Stem, Samples], played: Played, report: Report) -> list[PlayedNote]:
+    other = mono["other"]
+    instants_s = [note.start_s for note in played.get("drums", [])]
+    if "bass" not in mono:
+        return transcribe_pitched(posteriorgrams(other, report), other, *OTHER_PITCHES, instants_s)
+    # Separation by frequency leaves the chords' low notes in the bass stem.
+    whole = other + without_line(mono["bass"], played["bass"])
+    heard = mean_of(
+        posteriorgrams(other, _part_of(report, 0, 2)), posteriorgrams(whole, _part_of(report, 1, 2))
+    )
+    return transcribe_pitched(heard, whole, *OTHER_PITCHES, instants_s)
 
 
 def _is_sung(note: PlayedNote, song: Grid) -> bool:
@@ -114,15 +142,24 @@ def _is_sung(note: PlayedNote, song: Grid) -> bool:
     )
 
 
-def _phrase(played: Mapping[Stem, list[PlayedNote]], song: Grid, length_beats: float) -> Phrase:
+def _phrase(played: Played, song: Grid, length_beats: float) -> Phrase:
     notes = []
     for stem, heard in played.items():
-        loudness = velocities([note.level_db for note in heard])
-        for note, velocity in zip(heard, loudness, strict=True):
-            start = seconds_to_beats(song.tempo, note.start_s)
-            end = seconds_to_beats(song.tempo, note.end_s)
-            notes.append(Note(start, end - start, note.pitch, velocity, stem))
+        for alike in _comparable(stem, heard):
+            loudness = velocities([note.level_db for note in alike])
+            for note, velocity in zip(alike, loudness, strict=True):
+                start = seconds_to_beats(song.tempo, note.start_s)
+                end = seconds_to_beats(song.tempo, note.end_s)
+                notes.append(Note(start, end - start, note.pitch, velocity, stem))
+    notes.sort(key=lambda note: (note.start_beats, note.part, note.pitch))
     return Phrase(tuple(notes), length_beats)
+
+
+def _comparable(stem: Stem, heard: list[PlayedNote]) -> list[list[PlayedNote]]:
+    """Notes whose levels can be compared: a part's, or one drum's, since each drum's sample has its own."""
+    if stem != "drums":
+        return [heard]
+    return [[note for note in heard if note.pitch == pitch] for pitch in sorted({n.pitch for n in heard})]
 
 
 def _quantised(phrase: Phrase, song: Grid, settings: TranscribeSettings) -> Phrase:

@@ -32,7 +32,9 @@ ITERATIONS = 40
 LEAST_PRIOR = 0.05  # how much of the description a learned template keeps, so that a kick stays a kick
 FAINT = 0.15  # of the loudest hit: below it nothing is a hit
 CLEAR = 0.45  # of the loudest hit: above it everything is one
-ABSENT = 0.03  # a drum whose loudest hit is below this part of the loudest drum's isn't there
+QUIETEST = 0.15  # a drum whose loudest hit is below this part of the loudest drum's isn't there
+OVER_CYMBALS = 1.5  # nor is one that isn't louder than the cymbals
+LIKENESS = {KICK: 0.8, SNARE: 0.4}  # nor one whose learned spectrum is less like its description (cosine)
 
 TOP_HOP = 256  # 5.8 ms
 TOP_N_FFT = 512
@@ -44,7 +46,7 @@ CLOSED_DB_PER_S = 70.0  # a closed hat falls faster than this, an open one slowe
 CRASH_DB_PER_S = 15.0
 DECAY_S = 0.4  # how long the fall is watched, at most up to the next onset
 TOGETHER_S = 0.03
-BLOCK_S = 60
+BLOCK_HOPS = 24  # of HOP * TOP_HOP: about a minute of audio is looked at in one piece
 
 
 def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
@@ -52,11 +54,13 @@ def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
     bands, top = _spectra(samples[0])
     if bands.size == 0 or bands.max() <= 0:
         return []
-    activations = _deconvolve(bands / bands.max(), _templates(), report)
+    described = _templates()
+    learned, activations = _deconvolve(bands / bands.max(), described, report)
+    peaks = activations.max(axis=1)
+    least = max(QUIETEST * peaks[:2].max(), OVER_CYMBALS * peaks[2])
     hits: list[PlayedNote] = []
-    loudest = activations[:2].max()
     for row, pitch in ((0, KICK), (1, SNARE)):
-        if activations[row].max() >= ABSENT * loudest:
+        if peaks[row] >= least and _likeness(learned[:, row], described[:, row]) >= LIKENESS[pitch]:
             hits += _hits(activations[row], pitch)
     return in_order(hits + _cymbals(top, np.array([hit.start_s for hit in hits])))
 
@@ -67,7 +71,7 @@ def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array]:
 
     mel = _mel_filters()
     top_bins = librosa.fft_frequencies(sr=RATE_HZ, n_fft=TOP_N_FFT) >= TOP_FROM_HZ
-    block, margin = BLOCK_S * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
+    block, margin = BLOCK_HOPS * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
     bands: list[Array] = []
     top: list[Array] = []
     for start in range(0, len(samples), block):
@@ -109,8 +113,11 @@ def _templates() -> Array:
     return np.asarray(templates / templates.sum(axis=(0, 2), keepdims=True))
 
 
-def _deconvolve(bands: Array, described: Array, report: Report) -> Array:
-    """When each template sounds, and how strongly: (3, frames). Kullback-Leibler NMFD updates."""
+def _deconvolve(bands: Array, described: Array, report: Report) -> tuple[Array, Array]:
+    """The templates this kit has, and how strongly each begins to sound in each frame, (3, frames).
+
+    The updates are those of NMFD under the Kullback-Leibler divergence.
+    """
     floor = 1e-7  # keeps every number away from the slow denormal range
     bands = np.maximum(bands, floor)
     templates = described
@@ -132,7 +139,7 @@ def _deconvolve(bands: Array, described: Array, report: Report) -> Array:
         prior = max(LEAST_PRIOR, (1 - iteration / ITERATIONS) ** 4)
         templates = prior * described + (1 - prior) * learned
     report(ITERATIONS, ITERATIONS)
-    return activations
+    return templates, activations
 
 
 def _convolve(templates: Array, activations: Array, floor: float) -> Array:
@@ -141,6 +148,12 @@ def _convolve(templates: Array, activations: Array, floor: float) -> Array:
     for t in range(min(templates.shape[2], frames)):
         out[:, t:] += templates[:, :, t] @ activations[:, : frames - t]
     return out
+
+
+def _likeness(learned: Array, described: Array) -> float:
+    """Cosine between two templates' spectra, each (BANDS, TEMPLATE_FRAMES)."""
+    a, b = learned.sum(axis=1), described.sum(axis=1)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def _hits(activation: Array, pitch: int) -> list[PlayedNote]:

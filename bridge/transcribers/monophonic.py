@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
+from bridge.transcribers.levels import level_after_db, rise_db
 from bridge.transcribers.pitched import (
     HOP,
     LAG_S,
@@ -18,7 +19,6 @@ from bridge.transcribers.pitched import (
     LOWEST_PITCH,
     RATE_HZ,
     Array,
-    OnsetLevels,
     Posteriorgrams,
     peak_frames,
 )
@@ -43,16 +43,15 @@ def transcribe_monophonic(
     onsets = _folded(heard.onset)[:, rows]
     if len(salience) == 0:
         return []
-    levels = OnsetLevels(samples)
     notes = []
     for first, end, state in _runs(_best_path(salience)):
         pitch = lowest + state - 1
-        starts = _starts(onsets[:, state - 1], first, end, heard, pitch, levels)
+        starts = _starts(onsets[:, state - 1], first, end, heard, pitch, samples)
         for frame, stop in zip(starts, [*starts[1:], end], strict=True):
             if (stop - frame) * HOP / RATE_HZ >= LEAST_LENGTH_S:
                 start_s = max(0.0, float(heard.seconds[frame]) - LAG_S)
                 end_s = float(heard.seconds[min(stop, len(salience) - 1)])
-                notes.append(PlayedNote(start_s, end_s, pitch, levels.after_db(pitch, start_s)))
+                notes.append(PlayedNote(start_s, end_s, pitch, level_after_db(samples, pitch, start_s)))
     return notes
 
 
@@ -89,7 +88,7 @@ def _runs(path: npt.NDArray[np.intp]) -> list[tuple[int, int, int]]:
 
 
 def _starts(
-    onset: Array, first: int, end: int, heard: Posteriorgrams, pitch: int, levels: OnsetLevels
+    onset: Array, first: int, end: int, heard: Posteriorgrams, pitch: int, samples: Array
 ) -> list[int]:
     """The frame at which a run's first note starts, and those at which it is struck again."""
     before, after = SEARCH_FRAMES
@@ -98,6 +97,6 @@ def _starts(
     starts = [low + int(near.argmax()) if near.max() > LEAST_ONSET else first]
     for frame in peak_frames(onset[:end], REPEAT_ONSET):
         again = starts[0] + 3 < frame < end - 2
-        if again and levels.rise_db(pitch, float(heard.seconds[frame])) >= REPEAT_RISE_DB:
+        if again and rise_db(samples, pitch, float(heard.seconds[frame])) >= REPEAT_RISE_DB:
             starts.append(frame)
     return starts

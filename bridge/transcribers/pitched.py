@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import ModelError
+from bridge.transcribers.levels import level_after_db
 from bridge.transcribers.played import PlayedNote, in_order
 from bridge.types import ModelRef
 
@@ -40,10 +41,15 @@ GAP_FRAMES = 9  # a shorter drop below SOUNDING doesn't end a note
 LEAST_LENGTH_S = 0.06
 MEAN_FRAMES = 20  # how much of a note its mean posterior is taken from
 RELATIVE_EVIDENCE = 0.8  # of the strongest notes' evidence; harmonics and ghosts lie below
-EVIDENCE_RANGE = (0.85, 1.1)  # where that threshold must lie, out of 1.5
+EVIDENCE_RANGE = (0.8, 1.1)  # where that threshold must lie, out of 1.5
 ALREADY_SOUNDING = 0.35  # of the note posteriorgram just before an onset
 SURE_ONSET = 0.7
 COMPANY = 0.3  # an onset of another pitch that confirms one
+ALONE = 0.2  # less evidence for a note at an instant where nothing else in the song begins
+TOGETHER_S = 0.05
+CHORD = 0.15  # more evidence for a note with two sure ones at the same instant that don't explain it
+CHORD_FRAMES = 3
+HARMONICS = (12, 19, 24, 28, 31, 34, 36)  # semitones from a fundamental to its partials 2 to 8
 
 
 @dataclass(frozen=True)
@@ -98,63 +104,39 @@ def posteriorgrams(samples: Array, report: Report) -> Posteriorgrams:
     return Posteriorgrams(np.concatenate(notes)[inside], np.concatenate(onsets)[inside], at[inside])
 
 
-def transcribe_pitched(heard: Posteriorgrams, samples: Array, lowest: int, highest: int) -> list[PlayedNote]:
+def mean_of(first: Posteriorgrams, second: Posteriorgrams) -> Posteriorgrams:
+    """What two hearings of the same stretch of music agree on."""
+    note, onset = (first.note + second.note) / 2, (first.onset + second.onset) / 2
+    return Posteriorgrams(note.astype(np.float32), onset.astype(np.float32), first.seconds)
+
+
+def transcribe_pitched(
+    heard: Posteriorgrams,
+    samples: Array,
+    lowest: int,
+    highest: int,
+    instants_s: Sequence[float] = (),
+) -> list[PlayedNote]:
     """Notes of a polyphonic stem between two MIDI pitches; `samples` (1, frames) at 22 050 Hz give the levels.
 
     A note needs evidence, its onset and half its mean posterior, near that of the stem's strongest
-    notes: this leaves out the harmonics. A pitch that sounds already starts again only with a sure
-    onset or in company, else the beating of strings would count as notes.
+    notes: this leaves out the harmonics. Notes that begin together confirm each other unless one may be the
+    other's harmonic. `instants_s` are the starts of what other instruments play; where they are known, a
+    note that begins between them needs more evidence.
     """
     rows = range(lowest - LOWEST_PITCH, highest - LOWEST_PITCH + 1)
-    candidates = [candidate for row in rows for candidate in _candidates(heard, row)]
+    candidates = [c for row in rows for c in _candidates(heard, row) if _starts(c, heard)]
     if not candidates:
         return []
-    strong = float(np.percentile([c.evidence for c in candidates], 95))
-    needed = float(np.clip(RELATIVE_EVIDENCE * strong, *EVIDENCE_RANGE))
-    kept = [c for c in candidates if c.evidence >= needed and _starts(c, heard)]
-    levels = OnsetLevels(samples)
-    return in_order(_played(c, heard, levels) for c in kept)
-
-
-class OnsetLevels:
-    """How loud the first partials of a pitch are, from a spectrogram of mono audio at 22 050 Hz."""
-
-    N_FFT = 2048
-    PARTIALS = (1, 2, 3, 4)
-    REACH_FRAMES = 8  # 93 ms
-
-    def __init__(self, samples: Array) -> None:
-        from scipy.signal import ShortTimeFFT
-        from scipy.signal.windows import hann
-
-        transform = ShortTimeFFT(hann(self.N_FFT // 2, sym=False), HOP, RATE_HZ, mfft=self.N_FFT)
-        length = max(samples.shape[1], self.N_FFT)
-        audio = np.pad(samples[0], (0, length - samples.shape[1]))
-        spectrum = transform.stft(audio, p0=0, p1=length // HOP + 1)
-        self._power = np.abs(spectrum.astype(np.complex64)) ** 2  # (bins, frames)
-
-    def after_db(self, pitch: int, second: float) -> float:
-        """The highest level within 93 ms after `second`, in dB on a scale of its own."""
-        frame = round(second * RATE_HZ / HOP)
-        return self._db(self._partials(pitch, frame, frame + self.REACH_FRAMES).max(initial=0.0))
-
-    def rise_db(self, pitch: int, second: float) -> float:
-        """How far the level rises from its lowest in the 70 ms before `second` to its highest after."""
-        frame = round(second * RATE_HZ / HOP)
-        before = self._partials(pitch, frame - 6, frame + 1)
-        return self.after_db(pitch, second) - self._db(before.min(initial=np.inf) if before.size else 0.0)
-
-    def _partials(self, pitch: int, first: int, last: int) -> Array:
-        frames = self._power[:, max(0, first) : max(0, last)]
-        total = np.zeros(frames.shape[1], np.float32)
-        for partial in self.PARTIALS:
-            bin_ = round(440.0 * 2 ** ((pitch - 69) / 12) * partial * self.N_FFT / RATE_HZ)
-            total += frames[max(1, bin_ - 1) : bin_ + 2].sum(axis=0)
-        return total
-
-    @staticmethod
-    def _db(power: float) -> float:
-        return float(10.0 * np.log10(power + 1e-9))
+    evidence = np.array([c.evidence for c in candidates])
+    needed = float(np.clip(RELATIVE_EVIDENCE * np.percentile(evidence, 95), *EVIDENCE_RANGE))
+    if len(instants_s):
+        starts_s = heard.seconds[[c.frame for c in candidates]] - LAG_S
+        evidence -= ALONE * (_distance_s(starts_s, instants_s) > TOGETHER_S)
+    evidence += _chord_bonus(candidates, evidence >= needed)
+    return in_order(
+        _played(c, heard, samples) for c, e in zip(candidates, evidence, strict=True) if e >= needed
+    )
 
 
 def peak_frames(curve: Array, least: float) -> list[int]:
@@ -198,11 +180,35 @@ def _starts(candidate: _Candidate, heard: Posteriorgrams) -> bool:
     return bool(others[others >= COMPANY].sum() >= 1.0)
 
 
-def _played(candidate: _Candidate, heard: Posteriorgrams, levels: OnsetLevels) -> PlayedNote:
+def _distance_s(starts_s: npt.NDArray[np.float64], instants_s: Sequence[float]) -> npt.NDArray[np.float64]:
+    """From each start to the nearest instant."""
+    instants = np.sort(np.asarray(instants_s, dtype=np.float64))
+    right = np.searchsorted(instants, starts_s).clip(max=len(instants) - 1)
+    left = (right - 1).clip(min=0)
+    nearest: npt.NDArray[np.float64] = np.minimum(
+        np.abs(instants[right] - starts_s), np.abs(instants[left] - starts_s)
+    )
+    return nearest
+
+
+def _chord_bonus(candidates: Sequence[_Candidate], sure: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    frames = np.array([c.frame for c in candidates])
+    rows = np.array([c.row for c in candidates])
+    sure_frames, sure_rows = frames[sure], rows[sure]
+    bonus = np.zeros(len(candidates))
+    for index, candidate in enumerate(candidates):
+        above = candidate.row - sure_rows[np.abs(sure_frames - candidate.frame) <= CHORD_FRAMES]
+        if not np.isin(above, HARMONICS).any():
+            company = int(np.count_nonzero((above != 0) & ~np.isin(-above, HARMONICS)))
+            bonus[index] = CHORD * min(2, company) / 2
+    return bonus
+
+
+def _played(candidate: _Candidate, heard: Posteriorgrams, samples: Array) -> PlayedNote:
     pitch = candidate.row + LOWEST_PITCH
     start = max(0.0, float(heard.seconds[candidate.frame]) - LAG_S)
     end = float(heard.seconds[min(candidate.end_frame, len(heard.seconds) - 1)])
-    return PlayedNote(start, max(end, start + LEAST_LENGTH_S), pitch, levels.after_db(pitch, start))
+    return PlayedNote(start, max(end, start + LEAST_LENGTH_S), pitch, level_after_db(samples, pitch, start))
 
 
 @functools.lru_cache(maxsize=1)

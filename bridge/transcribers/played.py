@@ -17,11 +17,11 @@ class PlayedNote:
     start_s: float
     end_s: float
     pitch: int  # MIDI 0..127; for drums the General MIDI percussion key
-    level_db: float  # of its onset, on any scale that is the same for the whole part
+    level_db: float  # of its onset, on any scale that is the same for the part, or for this drum
 
 
 def velocities(levels_db: Sequence[float]) -> list[int]:
-    """MIDI velocities 1..127 from onset levels, relative within the part.
+    """MIDI velocities 1..127 from onset levels, relative to each other.
 
     The loud level is the 90th percentile, so that one accent doesn't press all else down. Below it
     velocity falls as General MIDI 2 recommends for playback: level = 40 log10(velocity / 127) dB.
