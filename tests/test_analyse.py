@@ -14,6 +14,7 @@ from bridge.audio import Samples, read, resample, write_float_wav
 from bridge.config import read_table
 from bridge.errors import Cancelled, ConfigError
 from bridge.grid import read_grid
+from bridge.separators.spleeter import separate_vocals
 from bridge.stages.analyse import AnalyseSettings, analyse
 from bridge.tempo import constant_tempo, tempo_from_changes
 from bridge.types import Artifact, Bounce, Context, Grid, Made, Role, TempoMap, TempoSource
@@ -218,3 +219,16 @@ def test_cancel_stops_it(tmp_path: Path, song: Song) -> None:
     context = dataclasses.replace(context_in(tmp_path / "work"), report=cancel)
     with pytest.raises(Cancelled):
         analyse(bounce_of(path, RATE_HZ), None, settings=AnalyseSettings(), context=context)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sung", [True, False])
+def test_an_instrumental_gets_no_singer_from_the_separator(
+    tmp_path: Path, models_dir: Path, sung: bool
+) -> None:
+    band = sum(read(SONG_A / f"{name}.flac")[0] for name in ("drums", "bass", "other"))
+    samples = read(SONG_A / "mix.flac")[0] if sung else np.asarray(band)
+    vocals = separate_vocals(samples, models_dir, lambda done, total: None)
+    grid, _ = run(tmp_path, samples, stems={"vocals": vocals, "other": samples - vocals})
+    assert grid.sings is sung
+    assert len(grid.singing) == (4 if sung else 0)

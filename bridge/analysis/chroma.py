@@ -13,6 +13,8 @@ HOP_FRAMES = 1024
 HOP_S = HOP_FRAMES / RATE_HZ  # about 46 ms
 _WINDOW_FRAMES = 4096
 _LOWEST_HZ, _BASS_TOP_HZ, _HIGHEST_HZ = 36.0, 220.0, 2000.0
+_COMPRESSION = 0.75
+_FIFTH_HARMONIC = 0.2  # against its fundamental, after compression
 _FAINT = 0.001  # peaks 60 dB under full scale are left out
 
 
@@ -35,7 +37,8 @@ def find_chroma(signal: Array) -> Chroma:
     """Pitch classes of the spectral peaks of mono audio at `RATE_HZ`.
 
     A peak's frequency is interpolated, so that low notes a few bins apart are told from each other; its
-    magnitude is square-rooted, so that one loud part does not hide the others.
+    magnitude is compressed, so that one loud part does not hide the others. The fifth harmonic of the bass, which
+    makes every minor chord sound a little major, is taken off.
     """
     frames, pitch, weight = _spectral_peaks(signal)
     length = max(1, -(-signal.size // HOP_FRAMES))
@@ -45,14 +48,16 @@ def find_chroma(signal: Array) -> Chroma:
     weight = weight * np.exp(-0.5 * ((pitch - tuning - nearest) / 0.2) ** 2)
     where = frames * 12 + nearest.astype(np.int64) % 12
     low = pitch < _to_pitch(np.array(_BASS_TOP_HZ))
-    return Chroma(_gathered(where, weight, length), _gathered(where[low], weight[low], length), tuning)
+    bass = _gathered(where[low], weight[low], length)
+    thirds = _FIFTH_HARMONIC * np.roll(bass, 4, axis=1)
+    return Chroma(np.maximum(0.0, _gathered(where, weight, length) - thirds), bass, tuning)
 
 
 def _spectral_peaks(signal: Array) -> tuple[npt.NDArray[np.int64], Array, Array]:
-    """Frame numbers, MIDI pitches with fraction, and root magnitudes of all local maxima in range."""
+    """Frame numbers, MIDI pitches with fraction, and compressed magnitudes of all local maxima in range."""
     found = [_block_peaks(signal, first, last) for first, last in blocks(signal.size, HOP_FRAMES)]
     frame, hz, magnitude = (np.concatenate(part) for part in zip(*found, strict=True))
-    return frame, _to_pitch(hz), np.sqrt(magnitude)
+    return frame, _to_pitch(hz), magnitude**_COMPRESSION
 
 
 def _block_peaks(signal: Array, first: int, last: int) -> tuple[npt.NDArray[np.int64], Array, Array]:
