@@ -110,6 +110,16 @@ def test_a_single_instrument_never_sings(tmp_path: Path, role: Role) -> None:
     assert grid.tempo.points[0].bpm == 100.0
 
 
+def test_the_user_knows_better_who_sings(tmp_path: Path) -> None:
+    """A held vowel, which on its own passes for an instrument."""
+    hum = (0.2 * np.sin(2 * np.pi * 220 * np.arange(4 * RATE_HZ) / RATE_HZ)).astype(np.float32)[None]
+    for word, expected in (("", False), ("yes", True), ("no", False)):
+        (tmp_path / f"said {word}").mkdir()
+        settings = AnalyseSettings(sings=word)
+        grid, _ = run(tmp_path / f"said {word}", hum, stems={"vocals": hum}, settings=settings)
+        assert grid.sings is expected
+
+
 def test_stems_give_the_same_tempo_as_the_bounce(tmp_path: Path, song: Song) -> None:
     silence = np.zeros_like(song.mix)
     stems = {"vocals": silence, "drums": song.drums, "bass": silence, "other": song.music}

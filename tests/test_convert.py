@@ -108,7 +108,7 @@ def test_an_instrumental_never_reaches_a_voice(tmp_path: Path) -> None:
         context=context_in(tmp_path),
     )
     assert isinstance(answer, Skip) and answer.code == "no_singing"
-    assert "nobody sings here" in answer.reason
+    assert "analyse.sings=yes" in answer.reason
 
 
 def test_a_part_without_vocals_is_skipped(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_the_version_is_the_one_that_is_packaged() -> None:
 
 
 def test_the_layers_name_every_module() -> None:
-    tables = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    tables = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]
     layers = next(contract["layers"] for contract in tables["contracts"] if contract["type"] == "layers")
     named = {name.removeprefix("bridge.") for layer in layers for name in re.split(r"[ :|]+", layer)}
     assert named == modules() - {"__main__"}

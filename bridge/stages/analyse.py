@@ -47,6 +47,7 @@ class AnalyseSettings:
     beat_unit: int = setting(0, choices=(0, 2, 4, 8, 16), help="0 = find out")
     first_downbeat_s: float = setting(-1.0, lo=-1.0, hi=86_400.0, help="from the first frame, -1 = find out")
     key: str = setting("", help='such as "C major" or "F# minor"; empty = find out')
+    sings: str = setting("", choices=("", "yes", "no"), help="whether anybody does; empty = find out")
 
 
 def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings, context: Context) -> Made:
@@ -73,8 +74,9 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
     key = Key(known_key, 1.0) if known_key else key
     context.report(3, steps)
     presence = NOBODY
-    if "vocals" in parts:
-        presence = find_singing(parts["vocals"], samples, rate, labelled=bounce.role == "vocals")
+    if "vocals" in parts and settings.sings != "no":
+        labelled = bounce.role == "vocals" or settings.sings == "yes"
+        presence = find_singing(parts["vocals"], samples, rate, labelled=labelled)
     context.report(4, steps)
     grid = Grid(
         tempo=tempo,

@@ -70,7 +70,7 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
         return Skip("this bounce has no vocals stem", "no_vocals")
     song = read_grid(grid.path)
     if not (song.sings and song.singing):
-        return Skip("nobody sings here: no voice is converted", "no_singing")
+        return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     vocals, rate = audio.read_raw(source)
     voice = convert_spans(vocals, rate, song.singing, converter, context)
     path = context.workdir / "voice.wav"

@@ -40,7 +40,7 @@ def effects(
         StageError: an effect or a plug-in fails.
     """
     if not read_grid(grid.path).sings:
-        return Skip("nobody sings here: there is no lead", "no_singing")
+        return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     source = voice.path if voice else stems.path / "vocals.wav"
     if not source.exists():
         return Skip("this bounce has no vocals stem", "no_vocals")

@@ -25,6 +25,7 @@ REACH_BINS = 2  # a Hann window's main lobe
 LEAD_FRAMES = 2  # a note is heard a little before its onset and after its end
 TAIL_FRAMES = 3
 MARGIN = WINDOW // HOP // 2
+LONGEST_FRAMES = 344  # 4 s: what is learned of a note; it bounds the memory
 
 
 def without_line(samples: Array, line: Sequence[PlayedNote]) -> Array:
@@ -38,13 +39,16 @@ def without_line(samples: Array, line: Sequence[PlayedNote]) -> Array:
     for pitch, notes in by_pitch.items():
         bins = _partial_bins(pitch)
         pieces = [_piece(note, len(padded)) for note in notes]
-        before = [np.abs(_spectrum(padded[piece])[bins, MARGIN:-MARGIN]) for piece in pieces]
+        before = [
+            np.abs(_spectrum(padded[piece])[bins, MARGIN:-MARGIN][:, :LONGEST_FRAMES]) for piece in pieces
+        ]
         usual = _common_magnitude(before)
         for piece in pieces:
             spectrum = _spectrum(out[piece])  # of what is left, since the notes' edges overlap
-            inside = spectrum[bins, MARGIN:-MARGIN]
+            inside = spectrum[bins, MARGIN:-MARGIN][:, :LONGEST_FRAMES]
+            share = _share(usual[:, : inside.shape[1]], np.abs(inside))
             bass = np.zeros_like(spectrum)
-            bass[bins, MARGIN:-MARGIN] = inside * _share(usual[:, : inside.shape[1]], np.abs(inside))
+            bass[bins, MARGIN : MARGIN + inside.shape[1]] = inside * share
             out[piece] -= _samples(bass, piece.stop - piece.start)
     return out[np.newaxis, WINDOW:-WINDOW]
 
