@@ -1,4 +1,4 @@
-"""What a bounce's file name tells (its role, its tempo), and what the returned folder is called."""
+"""What a bounce's file name tells (role, tempo), how it is shown, and what the returned folder is called."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ def bpm_in_name(name: str) -> float | None:
     """The tempo in a name such as `Song_120bpm.wav` or `Song 97.5 BPM.wav`."""
     match = TEMPO.search(PurePath(name).stem)
     return float(match.group(1).replace(",", ".")) if match else None
+
+
+def printable(name: str | PurePath) -> str:
+    """The name with what is no text in it as an escape, fit to show, store and send: `bad\\udcff.wav`.
+
+    Such names hold bytes that are no UTF-8 (Linux) or half a character (Windows).
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def name_trouble(path: PurePath) -> str | None:
+    """Why a file of this name can't be worked on, or None: its path is no text."""
+    shown = printable(path)
+    return None if shown == str(path) else f"{shown} has a name that is not valid text. Rename it."
 
 
 def song_folder_name(name: str) -> str:

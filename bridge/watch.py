@@ -25,6 +25,7 @@ from watchdog.observers.polling import PollingObserver
 
 from bridge.audio import SUFFIXES, probe
 from bridge.errors import ConfigError, IncompleteError, InputError
+from bridge.names import name_trouble, printable
 from bridge.settle import Settler, Stamp, Verdict
 from bridge.types import ROLES
 from bridge.wavchunks import made_by_us
@@ -66,9 +67,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file that stayed cut off for too long. It gets a new chance when it changes."""
+    """A file that is not taken. It gets a new chance when it changes.
 
-    path: Path
+    `code`: `incomplete` (cut off for too long), `name` (not valid text) or `unexpected` (a fault of ours).
+    """
+
+    path: Path  # may hold what is no text: `names.printable` shows it
     preset: str
     code: str
     reason: str
@@ -91,7 +95,10 @@ class _Subscription:
 
 
 class Watcher:
-    """Watches folders from `start` to `stop`. Callbacks come from its own thread and must not raise."""
+    """Watches folders from `start` to `stop`. Callbacks come from its own thread.
+
+    Whatever goes wrong with one file, in a callback too, is logged and costs that file only.
+    """
 
     def __init__(
         self,
@@ -114,7 +121,7 @@ class Watcher:
         """
         self._folders = tuple(_absolute(folder) for folder in folders)
         self._outbox = outbox.expanduser().resolve()
-        _check_folders(self._folders, self._outbox)
+        check_folders(self._folders, self._outbox)
         self._tick_s = settle_s / TICKS_PER_SETTLE
         self._poll_s = settle_s
         self._rescan_s = rescan_s
@@ -126,6 +133,8 @@ class Watcher:
         self._settler = Settler(settle_s=settle_s, incomplete_s=incomplete_s, incomplete=_incomplete)
         self._places: dict[Path, _Place] = {}
         self._missing: set[Path] = set()
+        self._faulty: set[Path] = set()  # refused as `unexpected`, so that it is said once
+        self._next_scan_s = clock()
         self._observers: dict[bool, BaseObserver] = {}  # by `polling`
         self._subscriptions: dict[Path, _Subscription] = {}
         self._inputs: queue.SimpleQueue[FileSystemEvent | Path] = queue.SimpleQueue()
@@ -156,27 +165,36 @@ class Watcher:
 
     def _run(self) -> None:
         try:
-            next_scan_s = self._clock()
             while not self._stopping.is_set():
-                touched, folder_changed = self._take_inputs()
-                now_s = self._clock()
-                if folder_changed or now_s >= next_scan_s:
-                    touched |= self._scan()
-                    next_scan_s = now_s + self._rescan_s
-                for path in sorted(touched | set(self._settler.pending)):
-                    self._look(path, now_s)
-                self._sleep(next_scan_s - self._clock())
+                try:
+                    self._take_turn()
+                except Exception:  # the watch must outlive whatever a disk or a share comes up with
+                    log.exception("watched folders can't be looked at; the next scan tries again")
+                self._sleep()
         finally:
             for observer in self._observers.values():
                 observer.stop()
             for observer in self._observers.values():
                 observer.join(JOIN_S)
 
-    def _sleep(self, until_scan_s: float) -> None:
+    def _take_turn(self) -> None:
+        touched, folder_changed = self._take_inputs()
+        now_s = self._clock()
+        if folder_changed or now_s >= self._next_scan_s:
+            self._next_scan_s = now_s + self._rescan_s
+            touched |= self._scan()
+        for path in sorted(touched | set(self._settler.pending)):
+            try:
+                self._look(path, now_s)
+            except Exception as exc:  # from the container check or a callback: the other files go on
+                log.exception("%s can't be looked at", printable(path))
+                self._give_up(path, exc)
+
+    def _sleep(self) -> None:
         if self._settler.pending:
             self._stopping.wait(self._tick_s)  # events wait for the tick: a growing file sends thousands
         else:
-            self._wake.wait(max(0.0, until_scan_s))
+            self._wake.wait(max(0.0, self._next_scan_s - self._clock()))
         self._wake.clear()
 
     def _take_inputs(self) -> tuple[set[Path], bool]:
@@ -190,6 +208,7 @@ class Watcher:
                 return touched, folder_changed
             if isinstance(item, Path):
                 self._settler.forget(item)
+                self._faulty.discard(item)
                 touched.add(item)
                 continue
             paths = {Path(os.fsdecode(raw)) for raw in (item.src_path, item.dest_path) if raw}
@@ -214,14 +233,14 @@ class Watcher:
         places: dict[Path, _Place] = {}
         inboxes = {folder.inbox for folder in self._folders}
         for folder in self._folders:
-            is_there = folder.inbox.is_dir()
+            is_there = _is_folder(folder.inbox)
             self._note_missing(folder.inbox, is_there)
             if not is_there:
                 continue
             places[folder.inbox] = _Place(folder, folder.role, folder.preset)
             for child in _entries(folder.inbox):
                 place = self._place_named(child.name, folder)
-                if place and child not in inboxes and _is_folder(child) and not self._in_outbox(child):
+                if place and child not in inboxes and self._is_listed(child):
                     places[child] = place
         return places
 
@@ -232,6 +251,9 @@ class Watcher:
         if word in self._presets:
             return _Place(folder, folder.role, self._presets[word])
         return None
+
+    def _is_listed(self, child: Path) -> bool:
+        return _is_folder(child) and not child.is_symlink() and not self._in_outbox(child)
 
     def _in_outbox(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self._outbox)
@@ -280,16 +302,38 @@ class Watcher:
         found = _stamp(path) if place and is_bounce_name(path.name) else None
         if found and not self._settler.knows(path, found) and self._was_seen(path, found):
             self._settler.finish(path, found)
+        if found is None:
+            self._faulty.discard(path)
         verdict = self._settler.observe(path, found, now_s)
         if place and verdict:
             self._tell(verdict, place)
+            self._faulty.discard(path)
+
+    def _give_up(self, path: Path, exc: Exception) -> None:
+        """Refuse a file that can't even be looked at: once, though it may go on to change."""
+        stamp, place = _stamp(path), self._places.get(path.parent)
+        if stamp:
+            self._settler.finish(path, stamp)
+        if path in self._faulty or place is None:
+            return
+        self._faulty.add(path)
+        reason = printable(
+            f"{path} can't be looked at ({type(exc).__name__}: {exc}); the log has the details. "
+            "Rename it, or export it again."
+        )
+        try:
+            self._on_refused(Refusal(path, place.preset, "unexpected", reason))
+        except Exception:
+            log.exception("the refusal could not be passed on: %s", reason)
 
     def _was_seen(self, path: Path, found: Stamp) -> bool:
-        return self._seen(path, found.inode, found.size, found.mtime_ns)
+        return name_trouble(path) is None and self._seen(path, found.inode, found.size, found.mtime_ns)
 
     def _tell(self, verdict: Verdict, place: _Place) -> None:
         path, stamp = verdict.path, verdict.stamp
-        if verdict.reason:
+        if trouble := name_trouble(path):
+            self._on_refused(Refusal(path, place.preset, "name", trouble))
+        elif verdict.reason:
             self._on_refused(Refusal(path, place.preset, IncompleteError.default_code, verdict.reason))
         elif self._in_outbox(path) or _is_our_own(path):
             log.info("%s is ignored: dawbridge made it", path)
@@ -298,6 +342,25 @@ class Watcher:
             self._on_found(
                 Found(path, inbox, place.role, place.preset, stamp.inode, stamp.size, stamp.mtime_ns)
             )
+
+
+def check_folders(folders: Sequence[WatchFolder], outbox: Path) -> None:
+    """Check, before any of them is made, that the folders don't get in each other's way.
+
+    Raises:
+        ConfigError: an inbox is the outbox, lies inside it, or is watched twice.
+    """
+    outbox = outbox.expanduser().resolve()
+    inboxes: set[Path] = set()
+    for folder in folders:
+        inbox = folder.inbox.expanduser().resolve()
+        if inbox == outbox:
+            raise ConfigError(f"{inbox} is inbox and outbox at once. Choose another outbox.")
+        if inbox.is_relative_to(outbox):
+            raise ConfigError(f"inbox {inbox} lies inside the outbox {outbox}. Choose another outbox.")
+        if inbox in inboxes:
+            raise ConfigError(f"inbox {inbox} is watched twice. Remove one of its [[watch]] blocks.")
+        inboxes.add(inbox)
 
 
 def is_bounce_name(name: str) -> bool:
@@ -321,19 +384,6 @@ class _Enqueuer(FileSystemEventHandler):
 def _absolute(folder: WatchFolder) -> WatchFolder:
     inbox = folder.inbox.expanduser().absolute()
     return WatchFolder(inbox, folder.preset, folder.role, folder.polling)
-
-
-def _check_folders(folders: Sequence[WatchFolder], outbox: Path) -> None:
-    inboxes: set[Path] = set()
-    for folder in folders:
-        inbox = folder.inbox.resolve()
-        if inbox == outbox:
-            raise ConfigError(f"{inbox} is inbox and outbox at once. Choose another outbox.")
-        if inbox.is_relative_to(outbox):
-            raise ConfigError(f"inbox {inbox} lies inside the outbox {outbox}. Choose another outbox.")
-        if inbox in inboxes:
-            raise ConfigError(f"inbox {inbox} is watched twice. Remove one of its [[watch]] blocks.")
-        inboxes.add(inbox)
 
 
 def _incomplete(path: Path) -> str | None:
@@ -370,7 +420,10 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    try:
+        return path.is_dir()
+    except OSError:  # a folder above it may not be entered, or its share hangs
+        return False
 
 
 def _folder_id(folder: Path) -> tuple[int, int] | None:

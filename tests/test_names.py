@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.names import bpm_in_name, role_in_name, song_folder_name
+from bridge.names import bpm_in_name, name_trouble, printable, role_in_name, song_folder_name
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,18 @@ def test_bpm_in_name(name: str, bpm: float | None) -> None:
 )
 def test_song_folder_name(name: str, folder: str) -> None:
     assert song_folder_name(name) == folder
+
+
+@pytest.mark.parametrize("raw", ["bad\udcff.wav", "half \ud83c.wav"])
+def test_what_is_no_text_in_a_name_is_shown_and_named_as_trouble(raw: str) -> None:
+    assert printable(raw).isascii() and printable(raw).endswith(".wav")
+    trouble = name_trouble(Path(raw))
+    assert trouble is not None and trouble.startswith(printable(raw)) and "Rename it" in trouble
+
+
+@pytest.mark.parametrize("name", ["Song.wav", "🎵 Lied ü.wav", "a\\xff.wav"])
+def test_a_name_that_is_text_is_shown_as_it_is(name: str) -> None:
+    assert printable(name) == name and name_trouble(Path(name)) is None
 
 
 def test_songs_named_in_another_script_stay_apart() -> None:

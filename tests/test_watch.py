@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -18,9 +19,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import watch
 from bridge.errors import ConfigError
 from bridge.settle import Settler, Stamp, Verdict
-from bridge.watch import Found, Refusal, Watcher, WatchFolder, is_bounce_name
+from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders, is_bounce_name
 from bridge.wavchunks import Bext, tag_wav
 
 SETTLE_S = 2.0
@@ -234,15 +236,26 @@ def watching(
     seen: Callable[[Path, int, int, int], bool] = lambda *_: False,
     rescan_s: float = 60.0,
     incomplete_s: float = 60.0,
+    on_found: Callable[[Found], object] = lambda _: None,
+    on_refused: Callable[[Refusal], object] = lambda _: None,
 ) -> Iterator[tuple[Heard, Watcher]]:
     heard = Heard()
+
+    def hear_found(found: Found) -> None:
+        heard.found.append(found)
+        on_found(found)
+
+    def hear_refused(refusal: Refusal) -> None:
+        heard.refused.append(refusal)
+        on_refused(refusal)
+
     watcher = Watcher(
         folders,
         settle_s=FAST_SETTLE_S,
         rescan_s=rescan_s,
         seen=seen,
-        on_found=heard.found.append,
-        on_refused=heard.refused.append,
+        on_found=hear_found,
+        on_refused=hear_refused,
         outbox=outbox,
         preset_names=("default", "stems-only"),
         incomplete_s=incomplete_s,
@@ -352,6 +365,107 @@ def test_a_folder_watched_twice_is_refused(tmp_path: Path, inbox: Path) -> None:
         watching(WatchFolder(inbox), WatchFolder(link), outbox=tmp_path / "out"),
     ):
         pass
+
+
+def test_folders_can_be_checked_before_any_is_made(tmp_path: Path) -> None:
+    outbox = tmp_path / "out"
+    check_folders([WatchFolder(tmp_path / "in")], outbox)
+    with pytest.raises(ConfigError, match="lies inside the outbox"):
+        check_folders([WatchFolder(tmp_path / "in"), WatchFolder(outbox / "in")], outbox)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fail(*_: object) -> bool:
+    raise ValueError("a fault")
+
+
+def test_a_name_that_is_no_text_is_refused_once_and_the_others_go_on(
+    tmp_path: Path, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        bad = write_wav(inbox / "export.tmp").rename(inbox / os.fsdecode(b"bad\xff.wav"))
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes text only")
+
+    def seen(path: Path, *_: int) -> bool:
+        str(path).encode()  # as SQLite does
+        return False
+
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", seen=seen, rescan_s=0.1) as (heard, _):
+        heard.wait(refused=1)
+        write_wav(inbox / "good.wav")
+        heard.wait(found=1, refused=1)
+        time.sleep(0.3)
+        heard.wait(found=1, refused=1)
+    (refusal,) = heard.refused
+    assert (refusal.path, refusal.code) == (bad, "name")
+    assert refusal.reason.isascii() and "bad" in refusal.reason and "Rename it" in refusal.reason
+    assert caplog.records == []
+
+
+def test_a_fault_at_one_file_refuses_it_once_and_the_others_go_on(
+    tmp_path: Path, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It grows on, and each look at it fails."""
+
+    def seen(path: Path, *_: int) -> bool:
+        return path.name == "bad.wav" and fail()
+
+    write_wav(inbox / "bad.wav")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", seen=seen, rescan_s=0.1) as (heard, _):
+        heard.wait(refused=1)
+        for _growth in range(3):
+            with (inbox / "bad.wav").open("ab") as file:
+                file.write(b"\0")
+            time.sleep(0.12)
+        write_wav(inbox / "good.wav")
+        heard.wait(found=1, refused=1)
+    (refusal,) = heard.refused
+    assert (refusal.path, refusal.code) == (inbox / "bad.wav", "unexpected")
+    assert "ValueError: a fault" in refusal.reason and "Rename it" in refusal.reason
+    assert "bad.wav" in caplog.text and "Traceback" in caplog.text
+
+
+def test_a_callback_that_raises_ends_nothing(
+    tmp_path: Path, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_wav(inbox / "a.wav")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", on_found=fail, on_refused=fail) as (heard, _):
+        heard.wait(found=1, refused=1)
+        write_wav(inbox / "b.wav")
+        heard.wait(found=2, refused=2)
+    assert [refusal.code for refusal in heard.refused] == ["unexpected", "unexpected"]
+    assert "a.wav" in caplog.text and "b.wav" in caplog.text
+
+
+def test_a_refused_fault_gets_a_new_chance_when_the_file_changes(tmp_path: Path, inbox: Path) -> None:
+    faults = iter([True])
+
+    def fail_once(_: Found) -> None:
+        if next(faults, False):
+            fail()
+
+    write_wav(inbox / "a.wav")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", on_found=fail_once) as (heard, _):
+        heard.wait(found=1, refused=1)
+        write_wav(inbox / "a.wav", seed=1)
+        heard.wait(found=2, refused=1)
+
+
+def test_a_scan_that_fails_is_tried_again(
+    tmp_path: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = iter([True])
+    list_entries = watch._entries
+
+    def fail_once(folder: Path) -> list[Path]:
+        return [inbox / str(fail())] if next(faults, False) else list_entries(folder)
+
+    monkeypatch.setattr(watch, "_entries", fail_once)
+    write_wav(inbox / "a.wav")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", rescan_s=0.1) as (heard, _):
+        heard.wait(found=1)
+    assert caplog.text.count("the next scan tries again") == 1
 
 
 def test_a_restart_does_not_take_again_what_the_ledger_knows(tmp_path: Path, inbox: Path) -> None:
