@@ -10,9 +10,10 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,7 @@ import soundfile
 
 from bridge.audio import AudioInfo, amplitude_to_db, probe
 from bridge.errors import IncompleteError, InputError, SidecarError, StageError, UsageError
-from bridge.names import bpm_in_name, role_in_name
+from bridge.names import bpm_in_name, name_trouble, role_in_name
 from bridge.settle import Stamp
 from bridge.sidecar import MAX_BPM, MIN_BPM, Sidecar, SidecarTempo, read_sidecar, sidecar_path
 from bridge.store import fsync_folder
@@ -37,6 +38,7 @@ SILENCE_DB = -90.0
 """Peak of one step of 16-bit dither: nothing above it means that nothing plays."""
 
 DAY_S = 24 * 3600
+LEFTOVER_S = 3600.0
 FICLONE = 0x40049409
 """ioctl_ficlone(2) of Linux: the copy shares its blocks with the source until one of them is written."""
 
@@ -61,9 +63,11 @@ def take(
 
     Raises:
         IncompleteError: cut off, or changed while it was copied.
-        InputError: can't be read, or holds nothing to work on (`not_finite`, `silent`, `outside`, ...).
+        InputError: can't be read, or holds nothing to work on (`name`, `not_finite`, `silent`, ...).
         StageError: the spool's disk is full (`disk_full`).
     """
+    if trouble := name_trouble(path):
+        raise InputError(trouble, "name")
     if inbox is not None:
         _check_inside(path, inbox)
     before = _stamp(path)
@@ -91,6 +95,24 @@ def take(
     return Intake(bounce, tuple(warnings), sidecar)
 
 
+def sweep(spool: Path, keep: Collection[Path]) -> int:
+    """Remove the copies that are not in `keep`, and what a killed `take` left; bytes freed.
+
+    Each `take` writes its copy anew. So a file that was last written an hour ago is not one that
+    another process has just taken and not yet entered as a job.
+    """
+    kept = {path.name for path in keep}
+    young_from_s = time.time() - LEFTOVER_S
+    freed_bytes = 0
+    for path in spool.glob("*"):
+        with suppress(OSError):  # another process has removed it, or (Windows) holds it open
+            found = path.stat()
+            if path.name not in kept and found.st_mtime < young_from_s:
+                path.unlink()
+                freed_bytes += found.st_size
+    return freed_bytes
+
+
 def _check_inside(path: Path, inbox: Path) -> None:
     if not path.resolve().is_relative_to(inbox.resolve()):
         raise InputError(
@@ -108,8 +130,13 @@ def _stamp(path: Path) -> Stamp | None:
 
 def _sidecar_beside(path: Path, warnings: list[str]) -> Sidecar | None:
     beside = sidecar_path(path)
-    if not beside.exists():
-        return None
+    with suppress(OSError):  # the name may be so long that none can stand beside it
+        if beside.exists():
+            return _read_or_warn(beside, warnings)
+    return None
+
+
+def _read_or_warn(beside: Path, warnings: list[str]) -> Sidecar | None:
     try:
         return read_sidecar(beside)
     except SidecarError as exc:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import soundfile
 
 from bridge import intake
 from bridge.errors import DawbridgeError, IncompleteError, InputError, StageError, UsageError
-from bridge.intake import Intake, take
+from bridge.intake import Intake, sweep, take
 from bridge.sidecar import Sidecar, SidecarTempo, TempoChange, sidecar_path, write_sidecar
 from bridge.types import TempoPoint
 from bridge.wavchunks import Bext, tag_wav
@@ -237,6 +238,52 @@ def test_bad_files_are_refused_by_the_same_checks_as_probe(tmp_path: Path, spool
     assert refusal(tmp_path / "nowhere.wav", spool).code == "missing"
     assert refusal(write(tmp_path / "short.wav", noise(RATE // 4)), spool).code == "too_short"
     assert refusal(write(tmp_path / "six.wav", noise(channels=6)), spool).code == "channels"
+
+
+def test_a_name_that_is_no_text_is_refused_in_printable_words(tmp_path: Path, spool: Path) -> None:
+    with pytest.raises(InputError, match="Rename it") as caught:
+        take(tmp_path / os.fsdecode(b"bad\xff.wav"), spool=spool)
+    assert caught.value.code == "name"
+    assert caught.value.message.isprintable() and "bad" in caught.value.message
+
+
+@pytest.mark.parametrize("name_bytes", [236, 240, 241, 255])
+def test_a_name_too_long_for_a_sidecar_is_taken_without_one(
+    tmp_path: Path, spool: Path, name_bytes: int
+) -> None:
+    name = "a" * (name_bytes - len(".wav")) + ".wav"
+    taken = take(Path(shutil.copy(write(tmp_path / "Song.wav"), tmp_path / name)), spool=spool)
+    assert (taken.bounce.name, taken.sidecar, taken.warnings) == (name, None, ())
+
+
+def test_a_sweep_frees_what_no_job_needs_and_spares_what_is_young(tmp_path: Path, spool: Path) -> None:
+    def taken(name: str, frames: int, age_s: float) -> Path:
+        path = take(write(tmp_path / name, noise(frames)), spool=spool).bounce.path
+        os.utime(path, (time.time() - age_s,) * 2)
+        return path
+
+    needed, done, young = (
+        taken("a.wav", RATE, 7200),
+        taken("b.wav", RATE + 1, 7200),
+        taken("c.wav", RATE + 2, 60),
+    )
+    leftovers = [spool / ".0123.incoming", spool / ".4567.incoming"]
+    for path, age_s in zip(leftovers, (7200, 60), strict=True):
+        path.write_bytes(b"half a song")
+        os.utime(path, (time.time() - age_s,) * 2)
+    done_bytes = done.stat().st_size
+    assert sweep(spool, [needed]) == done_bytes + len(b"half a song")
+    assert set(spool.iterdir()) == {needed, young, leftovers[1]}
+    assert sweep(spool, [needed]) == 0
+    assert sweep(tmp_path / "nowhere", []) == 0
+
+
+def test_a_copy_that_is_taken_again_counts_as_young(song: Path, spool: Path) -> None:
+    copy = take(song, spool=spool).bounce.path
+    os.utime(copy, (0.0, 0.0))
+    os.utime(song, (0.0, 0.0))
+    assert take(song, spool=spool).bounce.path == copy
+    assert sweep(spool, []) == 0 and copy.exists()
 
 
 def test_a_link_out_of_the_watched_folder_is_refused(tmp_path: Path, spool: Path) -> None:
