@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,7 +58,7 @@ def examine(config: Config, folders: Folders) -> tuple[Finding, ...]:
     findings += [_folder(f"inbox ({watch.preset})", watch.inbox) for watch in config.watch]
     findings += [_disk(folders.cache), _midi()]
     findings += [_model(status) for status in weights.list_models(folders.models)]
-    findings += [_preset(name) for name in sorted(preset_files())]
+    findings += [_preset(name) for name in sorted({*preset_files(), *(w.preset for w in config.watch)})]
     return tuple(findings)
 
 
@@ -122,11 +121,9 @@ def _model(status: weights.ModelStatus) -> Finding:
 
 
 def _preset(name: str) -> Finding:
-    return _try(f"preset {name}", lambda: str(preset_files()[name]) if load_preset(name) else "")
-
-
-def _try(what: str, look: Callable[[], str]) -> Finding:
+    what, file = f"preset {name}", preset_files().get(name)
     try:
-        return Finding(what, "ok", look())
+        load_preset(name)
     except DawbridgeError as exc:
-        return Finding(what, "missing", exc.message)
+        return Finding(what, "missing", exc.message, "" if file else "dawbridge presets")
+    return Finding(what, "ok", str(file))
