@@ -131,6 +131,37 @@ def test_silence_has_no_hits() -> None:
     assert heard(np.zeros((1, RATE_HZ), np.float32)) == []
 
 
+@pytest.mark.parametrize("seconds", [2.0, 3.3])
+@pytest.mark.parametrize("hz", [55.0, 110.0, 440.0, 3000.0, 9000.0])
+def test_a_steady_tone_is_struck_at_most_once_and_its_end_is_no_hit(hz: float, seconds: float) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)
+    found = heard(tone[np.newaxis].astype(np.float32))
+    assert [note.start_s for note in found if note.start_s > 0.01] == []
+    assert len(found) <= 1
+
+
+def test_a_tone_that_fades_in_and_out_has_no_hits() -> None:
+    t = np.arange(2 * RATE_HZ) / RATE_HZ
+    tone = 0.5 * np.sin(2 * np.pi * 440 * t) * np.minimum(1.0, np.minimum(t, 2 - t) / 0.2)
+    assert heard(tone[np.newaxis].astype(np.float32)) == []
+
+
+@pytest.mark.parametrize("level", [0.5, -0.1, 1.0])
+def test_an_offset_is_no_drum(level: float) -> None:
+    assert heard(np.full((1, 2 * RATE_HZ), level, np.float32)) == []
+    hits = pattern(110.0, 2, PATTERNS["rock"])
+    alone = heard(play(hits, 4.5))
+    beside = heard(play(hits, 4.5) + np.float32(level))
+    assert [(n.start_s, n.pitch) for n in beside] == [(n.start_s, n.pitch) for n in alone]
+
+
+def test_a_click_at_the_very_end_is_heard_once() -> None:
+    click = np.zeros((1, 2 * RATE_HZ), np.float32)
+    click[0, -1] = 0.9
+    [note] = heard(click)
+    assert note.start_s == pytest.approx(2.0, abs=0.02)
+
+
 def test_a_very_short_stem_is_survived() -> None:
     heard(play([(0.0, KICK, 1.0)], 0.1))
 

@@ -22,6 +22,7 @@ Report = Callable[[float, float], None]
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH = 36, 38, 42, 46, 49
 RATE_HZ = 44_100
+INAUDIBLE = 1e-5  # -100 dBFS
 HIT_S = 0.1  # written length of a hit; drums have no note-off of their own
 
 HOP = 441  # 10 ms
@@ -34,11 +35,13 @@ FAINT = 0.15  # of the loudest hit: below it nothing is a hit
 CLEAR = 0.45  # of the loudest hit: above it everything is one
 QUIETEST = 0.15  # a drum whose loudest hit is below this part of the loudest drum's isn't there
 OVER_CYMBALS = 1.5  # nor is one that isn't louder than the cymbals
+LEAST_RISE_DB = 1.5  # in the drum's own spectrum: what merely sounds on was not struck again
 LIKENESS = {KICK: 0.8, SNARE: 0.4}  # nor one whose learned spectrum is less like its description (cosine)
 
 TOP_HOP = 256  # 5.8 ms
 TOP_N_FFT = 512
 TOP_FROM_HZ = 7000.0
+TOP_AUDIBLE_DB = -45.0  # top band against the whole, each at its loudest: below it there are no cymbals
 TOP_ONSET = 0.15  # of the largest onset
 TOP_ONSET_LEVEL = 0.02  # of the loudest moment in the band
 CLICK = 0.35  # of a lone hat's level: a kick or snare with less than that in the top band has no hat on it
@@ -51,9 +54,12 @@ BLOCK_HOPS = 24  # of HOP * TOP_HOP: about a minute of audio is looked at in one
 
 def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
     """The hits of a mono drum stem, (1, frames) at 44.1 kHz. `report(done, total)` may raise."""
-    bands, top = _spectra(samples[0])
-    if bands.size == 0 or bands.max() <= 0:
+    centred = samples[0] - np.float32(samples[0].mean(dtype=np.float64))
+    if np.abs(centred).max() < INAUDIBLE:
         return []
+    # The file's end is a cut, not an event: mirrored there, the sound goes on for the last windows.
+    bands, top, whole = _spectra(np.pad(centred, (0, N_FFT), mode="reflect"))
+    bands = bands[:, : len(centred) // HOP + 1]
     described = _templates()
     learned, activations = _deconvolve(bands / bands.max(), described, report)
     peaks = activations.max(axis=1)
@@ -61,12 +67,14 @@ def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
     hits: list[PlayedNote] = []
     for row, pitch in ((0, KICK), (1, SNARE)):
         if peaks[row] >= least and _likeness(learned[:, row], described[:, row]) >= LIKENESS[pitch]:
-            hits += _hits(activations[row], pitch)
-    return in_order(hits + _cymbals(top, np.array([hit.start_s for hit in hits])))
+            level = learned[:, row].sum(axis=1) @ bands
+            hits += _hits(activations[row], level, pitch)
+    uncut = max(0, len(centred) - TOP_N_FFT // 2) // TOP_HOP + 1  # windows that end before the file does
+    return in_order(hits + _cymbals(top[:uncut], float(whole.max()), np.array([hit.start_s for hit in hits])))
 
 
-def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array]:
-    """Mel magnitudes (BANDS, frames) every HOP, and the RMS magnitude of the top band (frames,) every TOP_HOP."""
+def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
+    """Mel magnitudes (BANDS, frames) every HOP; RMS magnitudes of the top band and of all, (frames,) every TOP_HOP."""
     import librosa
 
     mel = _mel_filters()
@@ -74,18 +82,21 @@ def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array]:
     block, margin = BLOCK_HOPS * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
     bands: list[Array] = []
     top: list[Array] = []
+    whole: list[Array] = []
     for start in range(0, len(samples), block):
         before = min(start, HOP * TOP_HOP)
         piece = samples[start - before : start + block + margin]
         last = start + block >= len(samples)
-        for hop, n_fft, kept in ((HOP, N_FFT, bands), (TOP_HOP, TOP_N_FFT, top)):
+        for hop, n_fft in ((HOP, N_FFT), (TOP_HOP, TOP_N_FFT)):
             magnitude = np.abs(librosa.stft(piece, n_fft=n_fft, hop_length=hop)).astype(np.float64)
             first = before // hop
             magnitude = magnitude[:, first : None if last else first + block // hop]
-            kept.append(
-                mel @ magnitude if kept is bands else np.sqrt((magnitude[top_bins] ** 2).mean(axis=0))
-            )
-    return np.concatenate(bands, axis=1), np.concatenate(top)
+            if hop == HOP:
+                bands.append(mel @ magnitude)
+            else:
+                top.append(np.sqrt((magnitude[top_bins] ** 2).mean(axis=0)))
+                whole.append(np.sqrt((magnitude**2).mean(axis=0)))
+    return np.concatenate(bands, axis=1), np.concatenate(top), np.concatenate(whole)
 
 
 def _mel_filters() -> Array:
@@ -156,11 +167,19 @@ def _likeness(learned: Array, described: Array) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def _hits(activation: Array, pitch: int) -> list[PlayedNote]:
+def _hits(activation: Array, level: Array, pitch: int) -> list[PlayedNote]:
+    """Peaks of a drum's activation at which the level of its spectrum rises; both every HOP."""
     relative = activation / activation.max()
     at = _peaks(relative, FAINT, reach=5)
+    at = np.array([frame for frame in at if _rises(level, frame)], dtype=np.intp)
     at = at[relative[at] >= _dividing_level(relative[at])]
     return [_hit(frame * HOP / RATE_HZ, pitch, float(activation[frame])) for frame in at]
+
+
+def _rises(level: Array, frame: int) -> bool:
+    reach = N_FFT // 2 // HOP + 1  # a window this far before the attack doesn't hear it yet
+    before = level[frame - reach] if frame >= reach else 0.0
+    return bool(level[frame : frame + reach + 1].max() > before * 10 ** (LEAST_RISE_DB / 20))
 
 
 def _dividing_level(levels: Array) -> float:
@@ -171,10 +190,10 @@ def _dividing_level(levels: Array) -> float:
     return float(np.sqrt(edges[widest] * edges[widest + 1]))
 
 
-def _cymbals(top: Array, other_hits_s: Array) -> list[PlayedNote]:
-    """Hats and crashes from the top band's magnitude (frames,)."""
+def _cymbals(top: Array, loudest_of_all: float, other_hits_s: Array) -> list[PlayedNote]:
+    """Hats and crashes from the top band's magnitude (frames,), if it counts beside the loudest moment of all."""
     loudest = top.max()
-    if loudest <= 0:
+    if loudest <= 10 ** (TOP_AUDIBLE_DB / 20) * loudest_of_all:
         return []
     loudness = np.log1p(100.0 * top / loudest)
     rise = np.maximum(0.0, loudness - np.concatenate([np.repeat(loudness[:1], 2), loudness[:-2]]))
@@ -185,7 +204,7 @@ def _cymbals(top: Array, other_hits_s: Array) -> list[PlayedNote]:
     seconds = onsets * TOP_HOP / RATE_HZ
     alone = np.array([not np.any(np.abs(other_hits_s - s) < TOGETHER_S) for s in seconds], dtype=bool)
     usual = float(np.median(steps[alone])) if alone.any() else float("inf")
-    ends = np.append(onsets[1:], len(top))
+    ends = np.append(onsets, len(top))[1:]
     return [
         _hit(second, _cymbal_kind(top, int(frame), int(end)), float(step))
         for frame, end, second, step, lone in zip(onsets, ends, seconds, steps, alone, strict=True)
