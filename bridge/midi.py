@@ -74,8 +74,9 @@ def phrase_to_midi(
 ) -> bytes:
     """The bytes of a MIDI file whose end-of-track lies exactly at `phrase.length_beats`.
 
-    Notes of one part on one pitch that overlap are cut, so that each note-off belongs to one note-on; what
-    reaches out of the phrase is cut to it. `key` reads "C major"; `provenance` becomes a text event.
+    Notes of one part on one pitch that overlap are cut, so that each note-off belongs to one note-on; of those
+    that begin on one tick the loudest stays. What reaches out of the phrase is cut to it, and a note that begins
+    outside begins on its first or last tick instead; only an empty phrase holds none. `key` reads "C major"; `provenance` becomes a text event.
     """
     end = beats_to_ticks(phrase.length_beats)
     file = mido.MidiFile(type=1, ticks_per_beat=PPQ, charset="utf-8")
@@ -170,13 +171,13 @@ def _key_signature(key: str) -> str:
 def _note_events(notes: Iterable[Note], channel: int, end: int) -> list[tuple[int, mido.Message]]:
     by_pitch: dict[int, dict[int, Note]] = defaultdict(dict)
     for note in notes:
-        start = max(0, beats_to_ticks(note.start_beats))
+        start = max(0, min(beats_to_ticks(note.start_beats), end - 1))
         twin = by_pitch[note.pitch].get(start)
         if twin is None or note.velocity > twin.velocity:
             by_pitch[note.pitch][start] = note
     events = []
-    for pitch, at_tick in by_pitch.items():
-        starts = sorted(start for start in at_tick if start < end)
+    for pitch, at_tick in by_pitch.items() if end > 0 else ():
+        starts = sorted(at_tick)
         for start, following in zip(starts, [*starts[1:], end], strict=False):
             note = at_tick[start]
             stop = max(start + 1, beats_to_ticks(note.start_beats + note.length_beats))

@@ -122,6 +122,16 @@ def test_of_two_notes_at_one_moment_the_louder_stays() -> None:
     assert note.velocity == 90
 
 
+@pytest.mark.parametrize(("start_beats", "tick"), [(3.9999, 1919), (4.0, 1919), (4.2, 1919), (-0.1, 0)])
+def test_a_note_that_begins_outside_the_phrase_is_moved_in_and_not_lost(
+    start_beats: float, tick: int
+) -> None:
+    phrase = Phrase((Note(start_beats, 0.5, 60, 80, "other"),), 4.0)
+    [note] = midi_to_phrase(phrase_to_midi(phrase, TEMPO))[0].notes
+    assert beats_to_ticks(note.start_beats) == tick
+    assert note.start_beats + note.length_beats <= 4.0
+
+
 @given(
     st.lists(
         st.builds(
