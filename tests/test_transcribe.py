@@ -100,6 +100,56 @@ def test_quantised_notes_sit_on_the_songs_grid_by_the_strength(
     assert np.abs((played - 0.7) - np.round(played - 0.7)).max() > 0.03
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_a_hit_at_the_very_end_stays_and_goes_back_to_the_last_grid_line(
+    tmp_path: Path, strength: float
+) -> None:
+    hits = [(0.0, 38, 1.0), (1.0, 38, 1.0), (1.96, 38, 1.0)]  # the end is nearer to it than the line before
+    result = transcribe(
+        put_beat(tmp_path, hits, 2.0),
+        put_own_grid(tmp_path, 120.0, 0.0),
+        settings=TranscribeSettings(quantise_strength=strength),
+        context=context_in(tmp_path),
+    )
+    played, quantised = (notes_of(result, name).notes for name in ("notes", "notes_quantised"))
+    assert len(played) == len(quantised) >= 3
+    assert max(note.start_beats for note in quantised) < 4.0
+    if strength == 1.0:
+        assert max(note.start_beats for note in quantised) == 3.75
+
+
+def test_the_counts_told_are_those_of_the_file(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((1, 3 * RATE_HZ)).astype(np.float32)
+    (tmp_path / "stems").mkdir()
+    audio.write_float_wav(tmp_path / "stems" / "drums.wav", noise * np.float32(0.1), RATE_HZ)
+    result = transcribe(
+        Artifact("stems", "stems", tmp_path / "stems", ""),
+        put_own_grid(tmp_path, 60.0, 0.0),
+        settings=SIXTEENTHS,
+        context=context_in(tmp_path),
+    )
+    count = len(notes_of(result).notes)
+    assert made(result).facts == {"notes": {"drums": count}}
+    assert made(result).detail == f"drums {count} notes"
+
+
+def test_channels_in_anti_phase_are_heard(tmp_path: Path) -> None:
+    hits = pattern(120.0, 2, PATTERNS["rock"])
+    found = []
+    for name, right in (("in phase", 1.0), ("anti-phase", -1.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        stems = put_beat(folder, hits, 4.5)
+        left = play(hits, 4.5)
+        audio.write_float_wav(
+            stems.path / "drums.wav", np.concatenate([left, np.float32(right) * left]), RATE_HZ
+        )
+        grid = put_own_grid(folder, 120.0, 0.1)
+        found.append(notes_of(transcribe(stems, grid, settings=SIXTEENTHS, context=context_in(folder))).notes)
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_the_same_stems_give_the_same_bytes(tmp_path: Path) -> None:
     found = []
     for name in ("first", "second"):

@@ -7,18 +7,26 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from bridge.audio import Samples, resample, to_mono
+from bridge.audio import Samples, resample, rms_db, to_mono
 
 Array = npt.NDArray[np.float64]
 
 RATE_HZ = 22_050
 _BLOCK_HOPS = 4096
+_CANCELLED_DB = -12.0  # mid against the louder channel; unrelated channels give -3, a silent one beside it -6
 
 
 def analysis_signal(samples: Samples, sample_rate_hz: int) -> Array:
     """(channels, frames) at any rate as (frames,) mono at `RATE_HZ` without its DC offset."""
-    mono = resample(to_mono(samples), sample_rate_hz, RATE_HZ)[0].astype(np.float64)
+    mono = resample(heard_mono(samples), sample_rate_hz, RATE_HZ)[0].astype(np.float64)
     return np.asarray(mono - mono.mean())
+
+
+def heard_mono(samples: Samples) -> Samples:
+    """(channels, frames) as (1, frames): their mean, or the louder one where they are in anti-phase and it cancels."""
+    mid = to_mono(samples)
+    loudest = max(samples, key=rms_db)[np.newaxis]
+    return mid if rms_db(mid) > rms_db(loudest) + _CANCELLED_DB else loudest
 
 
 def blocks(frames: int, hop_frames: int) -> Iterator[tuple[int, int]]:

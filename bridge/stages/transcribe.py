@@ -6,15 +6,17 @@ and vocals where nobody sings, get no track.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.audio import Samples, read_raw, resample, rms_db, to_mono
+from bridge.analysis.spectrum import heard_mono
+from bridge.audio import Samples, read_raw, resample, rms_db
 from bridge.config import setting
 from bridge.grid import read_grid
-from bridge.midi import write_midi
-from bridge.tempo import quantise_beats, seconds_to_beats
+from bridge.midi import read_midi, write_midi
+from bridge.tempo import beats_to_ticks, quantise_beats, seconds_to_beats
 from bridge.transcribers import drums, pitched
 from bridge.transcribers.bass import without_line
 from bridge.transcribers.drums import transcribe_drums
@@ -23,7 +25,7 @@ from bridge.transcribers.pitched import mean_of, posteriorgrams, transcribe_pitc
 from bridge.transcribers.played import PlayedNote, velocities
 from bridge.types import STEMS, Artifact, Context, Grid, Made, ModelRef, Note, Phrase, Skip, Stem
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 
 Report = Callable[[float, float], None]
 Played = dict[Stem, list[PlayedNote]]
@@ -70,7 +72,8 @@ def transcribe(
     for name, phrase in (("notes", as_played), ("notes_quantised", _quantised(as_played, song, settings))):
         files[name] = context.workdir / f"{name}.mid"
         write_midi(files[name], phrase, song.tempo, key=song.key)
-    counts = {stem: len(notes) for stem, notes in played.items()}
+    written = Counter(note.part for note in read_midi(files["notes"])[0].notes)
+    counts = {stem: written[stem] for stem in played}
     detail = ", ".join(f"{stem} {count} notes" for stem, count in counts.items())
     return Made(files=files, detail=detail, facts={"notes": counts})
 
@@ -84,7 +87,7 @@ def _audible_stems(folder: Path, song: Grid) -> tuple[dict[Stem, tuple[Samples, 
         if path.exists():
             samples, rate_hz = read_raw(path)
             seconds = samples.shape[1] / rate_hz
-            found[stem] = (to_mono(samples), rate_hz)
+            found[stem] = (heard_mono(samples), rate_hz)
     levels = {stem: rms_db(samples) for stem, (samples, _) in found.items()}
     least = max(SILENCE_DB, max(levels.values(), default=SILENCE_DB) + LEAKAGE_DB)
     if len(found) > 1 and not song.sings:
@@ -163,7 +166,9 @@ def _comparable(stem: Stem, heard: list[PlayedNote]) -> list[list[PlayedNote]]:
 
 
 def _quantised(phrase: Phrase, song: Grid, settings: TranscribeSettings) -> Phrase:
-    """Starts and ends moved to the grid; nothing gets shorter than it was or than one step."""
+    """Starts and ends moved to the grid; nothing gets shorter than it was or than one step, or leaves the phrase."""
+    step = 1.0 / settings.quantise_steps_per_beat
+    last_tick = beats_to_ticks(phrase.length_beats)
 
     def moved(beat: float) -> float:
         return quantise_beats(song.tempo, beat, settings.quantise_steps_per_beat, settings.quantise_strength)
@@ -172,7 +177,9 @@ def _quantised(phrase: Phrase, song: Grid, settings: TranscribeSettings) -> Phra
     for note in phrase.notes:
         start = moved(note.start_beats)
         end = moved(note.start_beats + note.length_beats)
-        shortest = min(note.length_beats, 1.0 / settings.quantise_steps_per_beat)
+        if beats_to_ticks(start) >= last_tick:
+            start -= step
+        shortest = min(note.length_beats, step)
         notes.append(Note(max(0.0, start), max(end - start, shortest), note.pitch, note.velocity, note.part))
     return Phrase(tuple(notes), phrase.length_beats)
 
