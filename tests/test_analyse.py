@@ -157,6 +157,40 @@ def test_a_bare_tempo_is_kept_and_its_bars_are_heard(
     assert grid.tempo.first_downbeat_frame > 0
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(1.5, 0.25), (4.0, 0.5)])
+def test_a_short_bounce_is_in_four_and_claims_little(tmp_path: Path, seconds: float, most: float) -> None:
+    """In two bars anything looks regular."""
+    samples, rate = read(SONG_A / "mix.flac")
+    for name, gain in (("clean", 1.0), ("clipped", 8.0)):
+        (tmp_path / name).mkdir()
+        cut = np.clip(samples[:, : round(seconds * rate)] * np.float32(gain), -1.0, 1.0)
+        grid, _ = run(tmp_path / name, cut, rate_hz=rate)
+        assert (grid.tempo.beats_per_bar, grid.tempo.beat_unit) == (4, 4)
+        assert grid.tempo_confidence <= most
+
+
+def test_the_metre_of_a_short_bounce_is_the_one_that_is_told(tmp_path: Path) -> None:
+    samples = make_song(133.5, bars=1).mix
+    for beats_per_bar, expected in ((0, 4), (3, 3)):
+        (tmp_path / str(beats_per_bar)).mkdir()
+        grid, _ = run(
+            tmp_path / str(beats_per_bar),
+            samples,
+            known=(constant_tempo(133.5, RATE_HZ), "name"),
+            settings=AnalyseSettings(beats_per_bar=beats_per_bar),
+        )
+        assert grid.tempo.beats_per_bar == expected
+        assert grid.tempo.points[0].bpm == 133.5
+
+
+def test_channels_in_anti_phase_are_heard(tmp_path: Path, song: Song) -> None:
+    (tmp_path / "mono").mkdir()
+    grid, _ = run(tmp_path, np.concatenate([song.mix, -song.mix]))
+    mono, _ = run(tmp_path / "mono", song.mix)
+    assert (grid.tempo, grid.key, grid.tempo_confidence) == (mono.tempo, mono.key, mono.tempo_confidence)
+    assert grid.key == "C major"
+
+
 def test_what_the_user_sets_stands_in_the_grid(tmp_path: Path, song: Song) -> None:
     settings = AnalyseSettings(bpm=180.0, beats_per_bar=6, beat_unit=8, first_downbeat_s=0.5, key="F# minor")
     grid, _ = run(tmp_path, song.mix, settings=settings)

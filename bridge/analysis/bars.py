@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.analysis.beats import Beats
+from bridge.analysis.beats import ENOUGH_BEATS, Beats
 from bridge.analysis.chroma import Chroma
 from bridge.analysis.onsets import HOP_S, Onsets
 from bridge.analysis.spectrum import Array
 from bridge.tempo import constant_tempo, tempo_from_changes
 from bridge.types import TempoMap
 
-_METRES = (4, 3)
+_METRES = (4, 3)  # the usual one first: it stands where too few beats are heard to tell
 _FOUR_IS_USUAL = 1.25  # three beats to the bar must be heard clearly
 _STARTS_ON_ONE = 1.0  # in standard deviations: a bounce mostly begins with a bar
 _STARTS_ON_LINE_S = 0.02  # a bar line this near the first frame is the first frame: instruments speak late
@@ -44,7 +44,8 @@ def find_bars(
     playing = (times >= start_s - 2 * _REACH_S) & (times <= struck[-1] * HOP_S + _REACH_S)
     opening = int(np.argmax(playing)) if playing.any() else 0
     best, best_score = Bars(beats_per_bar or 4, opening), -np.inf
-    for metre in (beats_per_bar,) if beats_per_bar else _METRES:
+    audible = _METRES if np.count_nonzero(playing) >= ENOUGH_BEATS else _METRES[:1]
+    for metre in (beats_per_bar,) if beats_per_bar else audible:
         for offset in range(metre):
             first = np.zeros(times.size, dtype=bool)
             first[(opening + offset) % metre :: metre] = True

@@ -15,6 +15,7 @@ from bridge.analysis.onsets import HOP_S, Onsets, attack_times
 from bridge.analysis.spectrum import Array
 
 LOWEST_BPM, HIGHEST_BPM = 50.0, 220.0
+ENOUGH_BEATS = 16  # four bars of four; in fewer, chance makes patterns as regular as a song's
 _USUAL_BPM, _SPREAD_OCTAVES = 115.0, 0.9  # a log-normal prior over tempo, as in Ellis (2007), a little wider
 _HIT_S = 0.025  # an attack this near a beat hits it
 _FEWEST_TRACKED = 8  # beats; fewer say nothing about how a tempo changes
@@ -31,7 +32,7 @@ class Beats:
 
     times_s: Array
     bpm: float | None  # beats per minute where one tempo holds throughout
-    confidence: float  # 0..1: the share of beats that are struck, less what chance would give
+    confidence: float  # 0..1: the share of beats that are struck, less what chance would give; low where few are heard
 
 
 def find_beats(onsets: Onsets, bpm: float = 0.0) -> Beats | None:
@@ -188,13 +189,18 @@ def _grid(origin: float, period_s: float, seconds: float) -> Array:
 
 
 def _confidence(times: Array, attacks: Array, onsets: Onsets) -> float:
-    """The share of beats that are struck, less what chance would give, times how clearly the accents repeat."""
+    """The share of beats that are struck, less what chance would give, times how clearly the accents repeat.
+
+    It is scaled down where fewer than `ENOUGH_BEATS` are heard: any few attacks lie on some even grid.
+    """
     inside = times[times >= attacks[0] - _HIT_S]
     if not inside.size:
         return 0.0
+    heard = np.count_nonzero(inside <= attacks[-1] + _HIT_S)
     chance = min(0.9, attacks.size * 2 * _HIT_S / onsets.seconds)
     struck = float(np.mean(np.abs(_to_nearest(inside, attacks)) < _HIT_S))
-    return float(np.clip((struck - chance) / (1 - chance), 0.0, 1.0)) * _clarity(times, onsets.accents)
+    regular = float(np.clip((struck - chance) / (1 - chance), 0.0, 1.0)) * _clarity(times, onsets.accents)
+    return regular * min(1.0, heard / ENOUGH_BEATS)
 
 
 def _clarity(times: Array, strength: Array) -> float:

@@ -29,7 +29,7 @@ from bridge.tempo import constant_tempo
 from bridge.types import Artifact, Bounce, Context, Grid, Made, Stem, TempoMap, TempoSource
 from bridge.voices.presence import NOBODY, Presence, find_singing
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 
 _FALLBACK_BPM = 120.0
 _TRUST: dict[TempoSource, float] = {"set": 1.0, "sidecar": 1.0, "acid": 0.9, "name": 0.8}
