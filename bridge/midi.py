@@ -76,7 +76,8 @@ def phrase_to_midi(
 
     Notes of one part on one pitch that overlap are cut, so that each note-off belongs to one note-on; of those
     that begin on one tick the loudest stays. What reaches out of the phrase is cut to it, and a note that begins
-    outside begins on its first or last tick instead; only an empty phrase holds none. `key` reads "C major"; `provenance` becomes a text event.
+    outside begins on its first or last tick instead; only a phrase without length holds none. `key` reads
+    "C major"; `provenance` becomes a text event.
     """
     end = beats_to_ticks(phrase.length_beats)
     file = mido.MidiFile(type=1, ticks_per_beat=PPQ, charset="utf-8")
