@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from bridge.config import Folders
 from bridge.errors import Cancelled, DawbridgeError, Refused
@@ -29,6 +33,10 @@ from bridge.store import Store
 from bridge.types import Artifact, Bounce, Fallback, Job, JobState, Made, Preset, Skip, StageEvent, StageState
 
 ID_HEX_DIGITS = 12
+WAIT_S = 0.3
+CANCELLED = "cancelled; finished stages are kept"
+
+log = logging.getLogger(__name__)
 
 OnEvent = Callable[[StageEvent], None]
 
@@ -55,6 +63,8 @@ class JobResult:
 
     def exit_code(self, strict: bool = False) -> int:
         """0: all done, skipped with a reason or fallen back; 1: something failed or was refused."""
+        if self.state == "cancelled":
+            return 130  # as shells have it for Ctrl-C
         return 1 if self.state != "done" or (strict and self.job.fallbacks) else 0
 
 
@@ -100,7 +110,7 @@ def prepare(
 
 
 def already_returned(job: Job, ledger: Ledger) -> Path | None:
-    """The folder of an earlier, complete run of this very job, if it still stands."""
+    """The folder of an earlier, complete run of this very job, if it still stands with all its files."""
     row = ledger.job(job.id)
     if row is None or row.state != "done" or row.folder is None:
         return None
@@ -109,26 +119,58 @@ def already_returned(job: Job, ledger: Ledger) -> Path | None:
         manifest = read_manifest(folder)
     except DawbridgeError:
         return None
-    return folder if manifest.id == job.id else None
+    is_whole = all((folder / artifact.path).is_file() for artifact in manifest.artifacts)
+    return folder if manifest.id == job.id and is_whole else None
 
 
 async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> JobResult:
     """Run every stage the preset asks for. Never raises for what a stage does: the result says it.
 
-    `on_event` is called on the event loop's thread.
+    One process at a time runs a job: a second one waits, shows the first one's progress, and returns
+    its folder. `on_event` is called on the event loop's thread.
     """
-    shop.ledger.set_state(job.id, "running")
-    run = _Run(job, shop, on_event, cancel)
+    async with _alone(job, shop, on_event, cancel):
+        returned = already_returned(job, shop.ledger)
+        if returned is not None:
+            return JobResult(job, "done", returned, shop.ledger.stages(job.id))
+        shop.ledger.begin(job.id)
+        run = _Run(job, shop, on_event, cancel)
+        try:
+            await run.all_stages()
+            result = run.result()
+        except Cancelled:
+            result = JobResult(job, "cancelled", None, run.events_in_order(), CANCELLED)
+        except asyncio.CancelledError:  # the daemon stops: the job goes on at its next start
+            shop.ledger.set_state(job.id, "queued")
+            raise
+        except Exception as exc:  # the border of a job: a fault in one must not take others with it
+            log.exception("job %s failed", job.id)
+            told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+            result = JobResult(job, "failed", None, run.events_in_order(), told)
+        shop.ledger.set_state(job.id, result.state, folder=result.folder, detail=result.detail)
+        return result
+
+
+@asynccontextmanager
+async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> AsyncIterator[None]:
+    """Hold the job's lock, which the system frees with the process that held it, however it ended."""
+    folder = shop.folders.state / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / f"{job.id}.lock")
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except filelock.Timeout:
+            if cancel.is_set():
+                raise Cancelled(CANCELLED) from None
+            for event in shop.ledger.stages(job.id):
+                on_event(event)
+            await asyncio.sleep(WAIT_S)
     try:
-        await run.all_stages()
-    except Cancelled:
-        result = JobResult(
-            job, "cancelled", None, run.events_in_order(), "cancelled; finished stages are kept"
-        )
-    else:
-        result = run.result()
-    shop.ledger.set_state(job.id, result.state, folder=result.folder, detail=result.detail)
-    return result
+        yield
+    finally:
+        lock.release()
 
 
 class _Run:

@@ -13,15 +13,18 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
+
+import soundfile
 
 from bridge.errors import Cancelled, DawbridgeError, StageError, WorkerDied
 from bridge.pipeline import STAGES
@@ -30,6 +33,7 @@ from bridge.types import Artifact, Bounce, Context, Made, Skip
 REPORTS_PER_S = 5.0
 CANCEL_GRACE_S = 20.0
 POLL_S = 0.1
+DISK_FULL_BYTES = 8 << 20
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +161,8 @@ class WorkerLane:
             name=f"dawbridge-{self._name}",
             daemon=True,
         )
-        self._process.start()
+        with _no_interrupts():
+            self._process.start()
         theirs.close()
         self._pipe = ours
 
@@ -196,7 +201,13 @@ def run_task(task: Task, report: Progress) -> Made | Skip:
         raise StageError(
             f"{task.stage} ran out of memory. Close other programs, then retry.", "memory"
         ) from None
-    except OSError as exc:
+    except (OSError, soundfile.LibsndfileError) as exc:
+        free_bytes = shutil.disk_usage(task.workdir).free
+        if free_bytes < DISK_FULL_BYTES:
+            raise StageError(
+                f"{task.stage}: the disk of {task.workdir.parent} is full. Free some room, then retry.",
+                "disk_full",
+            ) from exc
         raise StageError(f"{task.stage} could not work with a file: {exc}.", "file") from exc
     except Exception as exc:
         log.exception("stage %s failed", task.stage)
@@ -225,6 +236,19 @@ def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
             except DawbridgeError as exc:
                 answer = ("error", exc)
             pipe.send(answer)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A process started inside never gets Ctrl-C, not even while it still imports; Windows has no such mask."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def log_to_file(path: Path) -> None:

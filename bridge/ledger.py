@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import LedgerError
+from bridge.names import printable
 from bridge.types import Bounce, Fallback, Job, JobState, StageEvent, StageState, TempoMap, TempoPoint
 
 SCHEMA_VERSION = 1
+BUSY_S = 30.0  # how long another process may hold the file
 SCHEMA = """
 CREATE TABLE jobs (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, preset TEXT NOT NULL, outbox TEXT NOT NULL,
@@ -80,14 +82,20 @@ class Ledger:
     """The one database of a state folder."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         try:
-            self._db = sqlite3.connect(path, timeout=10.0, check_same_thread=False, isolation_level=None)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._create()
+        except OSError as exc:
+            raise LedgerError(
+                f"{path.parent} can't be made ({exc.strerror}). Set DAWBRIDGE_HOME to a folder of yours."
+            ) from exc
+        except sqlite3.OperationalError as exc:
+            raise _busy_or_full(exc) from exc
         except sqlite3.DatabaseError as exc:
             raise LedgerError(f"{path} can't be used ({exc}). Move it away; finished work stays.") from exc
 
@@ -99,12 +107,15 @@ class Ledger:
     # jobs
 
     def add_job(self, job: Job, source: Path) -> None:
-        """Enter a job, or put an ended one of the same id back into the queue."""
+        """Enter a job, or put an ended one of the same id back into the queue; one on its way stays as it is."""
         self._execute(
-            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','')",
+            "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','') ON CONFLICT (id) DO UPDATE SET "
+            "source=excluded.source, state=excluded.state, created_at=excluded.created_at, finished_at=NULL, "
+            "bounce=excluded.bounce, warnings=excluded.warnings, folder=NULL, code='', detail='' "
+            "WHERE jobs.state NOT IN ('queued', 'running')",
             job.id,
             job.bounce.name,
-            str(source),
+            printable(source),
             job.preset.name,
             str(job.outbox),
             job.state,
@@ -115,7 +126,11 @@ class Ledger:
             json.dumps([asdict(fallback) for fallback in job.fallbacks]),
             json.dumps(job.warnings),
         )
-        self._execute("DELETE FROM stages WHERE job_id = ?", job.id)
+
+    def begin(self, job_id: str) -> None:
+        """A job starts from its first stage; what earlier runs told is forgotten, what they made is not."""
+        self._execute("DELETE FROM stages WHERE job_id = ?", job_id)
+        self.set_state(job_id, "running")
 
     def add_quarantined(
         self, job_id: str, source: Path, preset: str, outbox: Path, code: str, why: str
@@ -124,8 +139,8 @@ class Ledger:
         self._execute(
             "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,'quarantined',?,?,NULL,NULL,'{}','[]','[]',NULL,?,?)",
             job_id,
-            source.name,
-            str(source),
+            printable(source.name),
+            printable(source),
             preset,
             str(outbox),
             utc_now(),
@@ -214,7 +229,7 @@ class Ledger:
     def mark_seen(self, path: Path, inode: int, size: int, mtime_ns: int, job_id: str) -> None:
         """Remember that this very file was taken up, so that a restart does not take it again."""
         self._execute(
-            "INSERT OR REPLACE INTO seen VALUES (?,?,?,?,?)", str(path), inode, size, mtime_ns, job_id
+            "INSERT OR REPLACE INTO seen VALUES (?,?,?,?,?)", printable(path), inode, size, mtime_ns, job_id
         )
 
     def is_seen(self, path: Path, inode: int, size: int, mtime_ns: int) -> bool:
@@ -222,7 +237,7 @@ class Ledger:
         return bool(
             self._query(
                 "SELECT 1 FROM seen WHERE path=? AND inode=? AND size=? AND mtime_ns=?",
-                str(path),
+                printable(path),
                 inode,
                 size,
                 mtime_ns,
@@ -245,12 +260,14 @@ class Ledger:
             self._db.execute("COMMIT")
 
     def _execute(self, sql: str, *values: Any) -> None:
-        with self._lock:
-            self._db.execute(sql, values)
+        self._query(sql, *values)
 
     def _query(self, sql: str, *values: Any) -> Sequence[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
+        try:
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as exc:
+            raise _busy_or_full(exc) from exc
 
 
 @dataclass(frozen=True)
@@ -272,6 +289,12 @@ class StoredJob:
 def utc_now() -> str:
     """ISO 8601 with microseconds, UTC; sorts by time."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _busy_or_full(exc: sqlite3.OperationalError) -> LedgerError:
+    return LedgerError(
+        f"The ledger can't be written ({exc}). Free some room on its disk, or end what holds it.", "busy"
+    )
 
 
 def _job_row(row: sqlite3.Row) -> JobRow:

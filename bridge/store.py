@@ -6,10 +6,12 @@ processes may use one store at a time: equal content has one name, and a rename 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 from bridge.types import Artifact, ArtifactKind
 
 CHUNK_BYTES = 1 << 20
+LEFTOVER_S = 24 * 3600.0
 
 
 class Store:
@@ -65,16 +68,35 @@ class Store:
         return self._objects / sha256[:2] / f"{sha256}{suffix}"
 
     def trim(self, max_bytes: int) -> int:
-        """Remove what was longest unused until the store holds at most `max_bytes`; bytes removed."""
-        entries = [(p, p.stat().st_mtime, size_bytes(p)) for p in self._objects.glob("*/*")]
-        excess = sum(size for _, _, size in entries) - max_bytes
+        """Remove what was longest unused until the store holds at most `max_bytes`; bytes removed.
+
+        Another process may trim at the same time: what has vanished meanwhile counts as removed.
+        """
+        entries: list[tuple[float, int, Path]] = []
+        for path in self._objects.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                entries.append((path.lstat().st_mtime, size_bytes(path), path))
+        excess = sum(size for _, size, _ in entries) - max_bytes
         removed = 0
-        for path, _, size in sorted(entries, key=lambda entry: entry[1]):
+        for _, size, path in sorted(entries):
             if removed >= excess:
                 break
-            discard(path)
+            with contextlib.suppress(FileNotFoundError):
+                discard(path)
             removed += size
         return removed
+
+    def sweep(self) -> None:
+        """Remove working folders that a killed process left behind."""
+        sweep_old(self._work)
+
+
+def sweep_old(folder: Path, older_than_s: float = LEFTOVER_S) -> None:
+    """Remove what nobody has touched in `folder` for so long that no running job can own it."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_mtime < time.time() - older_than_s:
+                discard(path)
 
 
 def content_sha256(path: Path) -> str:
@@ -105,7 +127,7 @@ def size_bytes(path: Path) -> int:
 
 def discard(path: Path) -> None:
     """Remove a file or a folder."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -96,4 +97,4 @@ def _preset(
 
 def refusal_id(path: Path) -> str:
     """The name under which a file that can't be worked on stands in the ledger."""
-    return "refused-" + hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return "refused-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:8]

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 
 from bridge import jobs, lanes
 from bridge.config import Folders
+from bridge.errors import Cancelled
 from bridge.jobs import JobResult, run_job
 from bridge.ledger import utc_now
 from bridge.types import Bounce, Job, Preset, StageEvent
@@ -194,6 +196,79 @@ def test_cancel_is_heard_and_finished_stages_are_kept(homes: Folders, tmp_path: 
     calls.clear()
     run(homes, make_job(tmp_path))
     assert "separate" not in calls
+
+
+def test_a_second_process_waits_for_the_first_and_shows_its_progress(homes: Folders, tmp_path: Path) -> None:
+    """The lock is the system's: here another holder in this process stands for another process."""
+
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            shop.ledger.record(StageEvent(job.id, "separate", "running", 1.0, 4.0))
+            lock = filelock.FileLock(homes.state / "locks" / f"{job.id}.lock")
+            (homes.state / "locks").mkdir()
+            lock.acquire()
+            told: list[StageEvent] = []
+            waiting = asyncio.create_task(run_job(job, shop, told.append, threading.Event()))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            assert [(event.stage, event.done, event.total) for event in told] == [("separate", 1.0, 4.0)]
+            assert calls == []
+            lock.release()
+            return await waiting
+
+    assert asyncio.run(go()).state == "done"
+
+
+def test_a_cancel_is_heard_while_another_process_runs_the_job(homes: Folders, tmp_path: Path) -> None:
+    async def go() -> None:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            (homes.state / "locks").mkdir()
+            with filelock.FileLock(homes.state / "locks" / f"{job.id}.lock"):
+                cancel = threading.Event()
+                cancel.set()
+                with pytest.raises(Cancelled):
+                    await run_job(job, shop, lambda event: None, cancel)
+
+    asyncio.run(go())
+
+
+def test_a_listener_that_fails_ends_the_job_as_failed_not_as_running(homes: Folders, tmp_path: Path) -> None:
+    def fail(_event: StageEvent) -> None:
+        raise ValueError("the terminal went away")
+
+    async def go() -> str:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            result = await run_job(job, shop, fail, threading.Event())
+            assert result.state == "failed"
+            row = shop.ledger.job(job.id)
+            assert row is not None
+            return row.state
+
+    assert asyncio.run(go()) == "failed"
+
+
+def test_a_stopped_daemon_leaves_its_job_queued(homes: Folders, tmp_path: Path) -> None:
+    async def go() -> None:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path, convert="wait")
+            shop.ledger.add_job(job, job.bounce.path)
+            cancel = threading.Event()
+            running = asyncio.create_task(run_job(job, shop, lambda event: None, cancel))
+            await asyncio.to_thread(fakes.waiting.wait, 5.0)
+            running.cancel()
+            cancel.set()  # an inline stage has no worker that the lane could end
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            row = shop.ledger.job(job.id)
+            assert row is not None
+            assert row.state == "queued"
+
+    asyncio.run(go())
 
 
 def test_the_record_names_what_ran(homes: Folders, tmp_path: Path) -> None:

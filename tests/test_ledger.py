@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -94,6 +95,40 @@ def test_a_file_is_seen_only_while_it_is_the_very_same(tmp_path: Path) -> None:
     assert ledger.is_seen(Path("a.wav"), 1, 2, 3)
     assert not ledger.is_seen(Path("a.wav"), 1, 2, 4)
     ledger.close()
+
+
+def test_a_name_that_is_no_text_is_kept_all_the_same(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"bad\xff.wav"))
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.add_quarantined("bad", path, "offline", tmp_path, "name", "rename it")
+    ledger.mark_seen(path, 1, 2, 3, "bad")
+    assert ledger.is_seen(path, 1, 2, 3)
+    assert not ledger.is_seen(Path("bad.wav"), 1, 2, 3)
+    (row,) = ledger.jobs()
+    assert row.name == r"bad\udcff.wav"
+    ledger.close()
+
+
+def test_a_job_on_its_way_is_not_set_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.add_job(a_job(), Path("x.wav"))
+    ledger.begin("abc")
+    ledger.add_job(a_job(), Path("x.wav"))
+    row = ledger.job("abc")
+    assert row is not None
+    assert row.state == "running"
+    ledger.set_state("abc", "done", folder=tmp_path)
+    ledger.add_job(a_job(), Path("x.wav"))
+    row = ledger.job("abc")
+    assert row is not None
+    assert (row.state, row.folder) == ("queued", None)
+    ledger.close()
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LedgerError, match="DAWBRIDGE_HOME"):
+        Ledger(tmp_path / "file" / "ledger.sqlite")
 
 
 def test_a_ledger_from_the_future_is_refused(tmp_path: Path) -> None:

@@ -65,6 +65,26 @@ def test_trim_removes_what_was_longest_unused_and_no_more_than_needed(tmp_path: 
     assert [path.exists() for path in paths] == [True, False, True]
 
 
+def test_trim_survives_what_has_vanished_or_leads_nowhere(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, "a" * 1000)
+    (tmp_path / "objects" / "zz").mkdir()
+    (tmp_path / "objects" / "zz" / "dangling").symlink_to(tmp_path / "gone")
+    store.trim(0)
+    assert [path for path in (tmp_path / "objects").glob("*/*") if path.exists()] == []
+
+
+def test_a_sweep_removes_only_what_no_running_job_can_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old, young = tmp_path / "work" / "old", tmp_path / "work" / "young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "half.wav").write_bytes(b"x")
+    os.utime(old, (1_000_000, 1_000_000))
+    store.sweep()
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_flushing_a_tree_leaves_it_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("x")
