@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,13 +23,19 @@ import filelock
 
 from bridge.config import Config, Folders
 from bridge.errors import ConfigError, DawbridgeError, LedgerError, PresetError
+from bridge.intake import sweep
 from bridge.jobs import JobResult, Workshop, already_returned, run_job
 from bridge.lanes import log_to_file
 from bridge.ledger import StoredJob
+from bridge.names import printable
 from bridge.presets import build_preset, load_preset, preset_files
+from bridge.stages.export import building_folder
+from bridge.store import sweep_old
 from bridge.types import Job, StageEvent
-from bridge.watch import Found, Refusal, Watcher, WatchFolder
+from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
 from bridge.workshop import open_workshop, refusal_id, take_up
+
+RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +46,21 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
     """Watch, queue and run jobs until SIGTERM or Ctrl-C. `tell` hears all that happens.
 
     Raises:
-        LedgerError: another daemon holds this state folder.
+        LedgerError: another daemon holds this state folder, or its disk is full.
         ConfigError, PresetError: the configuration can't be followed.
     """
     for watch in config.watch:
         load_preset(watch.preset)
+    check_folders(_watched(config), config.outbox)
     _make_folders(config)
-    log_to_file(folders.log)
     with _only_one(folders):
+        log_to_file(folders.log)
         async with open_workshop(folders, worker_idle_s=config.worker_idle_s) as shop:
+            shop.store.sweep()
+            sweep_old(building_folder(config.outbox))
             daemon = Daemon(config, shop, tell)
-            async with daemon.running():
-                await _until_told_to_stop()
+            async with daemon.running() as loops:
+                await _until_told_to_stop(loops)
 
 
 class Daemon:
@@ -63,29 +72,28 @@ class Daemon:
         self._tell = tell
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._mine: set[str] = set()  # ids of the jobs that wait or run here
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
         """Everything started; on the way out the running stage is interrupted and its job queued again."""
         self._take_up_unfinished()
-        loop = asyncio.get_running_loop()
-        watcher = self._watcher(loop)
-        tasks = [asyncio.create_task(self._take_up_found()), asyncio.create_task(self._run_jobs())]
+        watcher = self._watcher(asyncio.get_running_loop())
+        loops = [asyncio.create_task(self._take_up_found()), asyncio.create_task(self._run_jobs())]
         await asyncio.to_thread(watcher.start)
         watched = [{"inbox": str(w.inbox), "preset": w.preset} for w in self._config.watch]
         self._tell({"event": "ready", "watch": watched, "outbox": str(self._config.outbox)})
         try:
-            yield
+            yield loops
         finally:
             await asyncio.to_thread(watcher.stop)
-            for task in tasks:
+            for task in loops:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*loops, return_exceptions=True)
 
     def _watcher(self, loop: asyncio.AbstractEventLoop) -> Watcher:
-        watched = [WatchFolder(w.inbox, w.preset, w.role, w.polling) for w in self._config.watch]
         return Watcher(
-            watched,
+            _watched(self._config),
             settle_s=self._config.settle_s,
             rescan_s=self._config.rescan_s,
             seen=self._shop.ledger.is_seen,
@@ -98,7 +106,7 @@ class Daemon:
     def _take_up_unfinished(self) -> None:
         for stored in self._shop.ledger.unfinished():
             try:
-                self._jobs.put_nowait(_restore(stored))
+                self._queue(_restore(stored))
             except PresetError as exc:  # a stage or setting that this version no longer knows
                 self._shop.ledger.set_state(stored.id, "failed", code=exc.code, detail=exc.message)
 
@@ -107,10 +115,17 @@ class Daemon:
             found = await self._found.get()
             try:
                 await self._enqueue(found)
-            except DawbridgeError as exc:
-                self._refuse(Refusal(found.path, found.preset, exc.code, exc.message))
-            except OSError as exc:  # the file or the spool's disk went away in the middle
-                self._refuse(Refusal(found.path, found.preset, "file", f"{found.path}: {exc}"))
+            except LedgerError as exc:  # busy, or its disk is full: that passes
+                log.warning("%s waits: %s", found.path, exc)
+                await asyncio.sleep(RETRY_S)
+                self._found.put_nowait(found)
+            except (DawbridgeError, OSError) as exc:
+                code = getattr(exc, "code", "file")
+                self._refuse(Refusal(found.path, found.preset, code, str(exc)))
+            except Exception as exc:  # a fault in one file must not stop those behind it
+                log.exception("taking up %s failed", found.path)
+                why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+                self._refuse(Refusal(found.path, found.preset, "unexpected", why))
 
     async def _enqueue(self, found: Found) -> None:
         job = await asyncio.to_thread(
@@ -125,40 +140,52 @@ class Daemon:
         for warning in job.warnings:
             self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
         ledger = self._shop.ledger
-        ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
-        row = ledger.job(job.id)
-        if row is not None and row.state in ("queued", "running"):
-            return  # the same bounce is on its way already
         returned = already_returned(job, ledger)
-        if returned is not None:
+        if job.id in self._mine:
+            log.info("%s is on its way already as job %s", found.path, job.id)
+        elif returned is not None:
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
-            return
-        ledger.add_job(job, found.path)
-        self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
+        else:
+            ledger.add_job(job, found.path)
+            self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
+            self._queue(job)
+        ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+
+    def _queue(self, job: Job) -> None:
+        self._mine.add(job.id)
         self._jobs.put_nowait(job)
 
     async def _run_jobs(self) -> None:
         while True:
             job = await self._jobs.get()
             try:
-                result = await run_job(job, self._shop, self._tell_stage, threading.Event())
-            except Exception as exc:  # a fault of ours must not stop the jobs that wait behind it
+                self._tell_job(await run_job(job, self._shop, self._tell_stage, threading.Event()))
+                await asyncio.to_thread(self._tidy)
+            except LedgerError as exc:
+                log.warning("job %s waits: %s", job.id, exc)
+                await asyncio.sleep(RETRY_S)
+                self._jobs.put_nowait(job)
+                continue
+            except Exception:  # a fault in one job must not stop those behind it
                 log.exception("job %s failed", job.id)
-                detail = (
-                    f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
-                )
-                self._shop.ledger.set_state(job.id, "failed", code="unexpected", detail=detail)
-                result = JobResult(job, "failed", None, (), detail)
-            self._tell_job(result)
-            await asyncio.to_thread(self._shop.store.trim, self._config.store_max_bytes)
+            self._mine.discard(job.id)
+
+    def _tidy(self) -> None:
+        self._shop.store.trim(self._config.store_max_bytes)
+        sweep(self._shop.folders.spool, [stored.bounce.path for stored in self._shop.ledger.unfinished()])
 
     def _refuse(self, refusal: Refusal) -> None:
         job_id = refusal_id(refusal.path)
-        self._shop.ledger.add_quarantined(
-            job_id, refusal.path, refusal.preset, self._config.outbox, refusal.code, refusal.reason
+        log.warning("refused %s: %s", printable(refusal.path), refusal.reason)
+        try:
+            self._shop.ledger.add_quarantined(
+                job_id, refusal.path, refusal.preset, self._config.outbox, refusal.code, refusal.reason
+            )
+        except LedgerError as exc:
+            log.warning("the refusal could not be kept: %s", exc)
+        self._tell(
+            {"event": "refused", "id": job_id, "name": printable(refusal.path.name), "detail": refusal.reason}
         )
-        log.warning("refused %s: %s", refusal.path, refusal.reason)
-        self._tell({"event": "refused", "id": job_id, "name": refusal.path.name, "detail": refusal.reason})
 
     def _tell_stage(self, event: StageEvent) -> None:
         self._tell({"event": "stage", **dataclasses.asdict(event)})
@@ -192,6 +219,10 @@ def _restore(stored: StoredJob) -> Job:
     )
 
 
+def _watched(config: Config) -> tuple[WatchFolder, ...]:
+    return tuple(WatchFolder(w.inbox, w.preset, w.role, w.polling) for w in config.watch)
+
+
 def _make_folders(config: Config) -> None:
     for folder in (config.outbox, *(watch.inbox for watch in config.watch)):
         try:
@@ -222,7 +253,8 @@ def _only_one(folders: Folders) -> Iterator[None]:
         lock.release()
 
 
-async def _until_told_to_stop() -> None:
+async def _until_told_to_stop(loops: Sequence[asyncio.Task[None]]) -> None:
+    """Until a signal comes. A loop that ended is a fault: better no daemon than one that does nothing."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -230,7 +262,12 @@ async def _until_told_to_stop() -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows: its loop can't, but Ctrl-C still reaches plain handlers
             signal.signal(number, lambda *_: _call(loop, stop.set))
-    await stop.wait()
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait([told, *loops], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    for ended in loops:
+        if ended.done():
+            ended.result()
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:

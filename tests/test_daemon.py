@@ -163,6 +163,62 @@ def test_a_broken_file_is_quarantined_with_its_reason_and_the_next_one_is_done(d
     assert states == {"Broken.wav": "quarantined", "Song.wav": "done"}
 
 
+def test_a_name_that_is_no_text_stops_nothing(daemon: RunningDaemon) -> None:
+    daemon.wait_for("ready")
+    exported = export_from_daw(daemon.outbox, "plain.wav")
+    exported.rename(daemon.inbox / os.fsdecode(b"bad\xff.wav"))
+    assert "rename" in daemon.wait_for("refused")["detail"].lower()
+    export_from_daw(daemon.inbox, "Song.wav")
+    assert daemon.wait_for("job")["state"] == "done"
+
+
+def test_it_works_on_when_nobody_listens_any_more(home: Path) -> None:
+    (home / "inbox").mkdir()
+    command = [sys.executable, "-m", "bridge", "run", "--json", "--preset", "quick"]
+    command += ["--inbox", str(home / "inbox"), "--outbox", str(home / "outbox")]
+    reading, writing = os.pipe()
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.DEVNULL) as process:
+        os.close(writing)
+        os.read(reading, 10)  # it is ready
+        os.close(reading)
+        export_from_daw(home / "inbox", "One.wav")
+        export_from_daw(home / "inbox", "Two.wav", seed=1)
+        until_s = time.monotonic() + 60.0
+        while len(returned(home / "outbox")) < 2 and time.monotonic() < until_s:
+            time.sleep(0.1)
+        assert returned(home / "outbox") == ["One", "Two"]
+        process.terminate()
+        assert process.wait(30.0) == 0
+
+
+def test_what_a_killed_process_began_is_taken_up(home: Path) -> None:
+    (home / "inbox").mkdir()
+    song = export_from_daw(home / "inbox", "Song.wav", seconds=20.0)
+    command = [
+        sys.executable,
+        "-m",
+        "bridge",
+        "process",
+        str(song),
+        "--preset",
+        "quick",
+        "--out",
+        str(home / "outbox"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = Ledger(folders().ledger)
+    until_s = time.monotonic() + 30.0
+    while not any(row.state == "running" for row in ledger.jobs()) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    process.kill()
+    process.wait(10.0)
+    ledger.close()
+    daemon = RunningDaemon(home)
+    assert daemon.wait_for("job")["state"] == "done"
+    daemon.end()
+    assert returned(daemon.outbox) == ["Song"]
+
+
 def test_a_subfolder_named_after_a_role_says_what_the_bounce_is(daemon: RunningDaemon) -> None:
     daemon.wait_for("ready")
     (daemon.inbox / "bass").mkdir()

@@ -27,7 +27,7 @@ from bridge.errors import OutboxError
 from bridge.grid import read_grid
 from bridge.names import song_folder_name
 from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
-from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef
+from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef, Skip
 from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
 
 STAGE_VERSION = "1"
@@ -67,7 +67,7 @@ def export(
     *,
     settings: ExportSettings,
     context: Context,
-) -> Made:
+) -> Made | Skip:
     """Publish all that was made. `facts` tell the folder and its revision.
 
     Raises:
@@ -78,7 +78,7 @@ def export(
     song = song_folder_name(bounce.name)
     try:
         outbox.mkdir(parents=True, exist_ok=True)
-        building = outbox / ".dawbridge" / "building" / f"{told['id']}-{uuid.uuid4().hex[:8]}"
+        building = building_folder(outbox) / f"{told['id']}-{uuid.uuid4().hex[:8]}"
         building.mkdir(parents=True)
         try:
             delivery = Delivery(bounce, told, building, song, context)
@@ -90,15 +90,21 @@ def export(
             for artifact in (notes, notes_quantised):
                 returned += [_deliver_midi(delivery, artifact)] if artifact else []
             found = read_grid(grid.path) if grid else None
+            if not returned and found is None:
+                return Skip("nothing was made, so nothing comes back", "nothing_made")
             folder, revision = _publish(delivery, outbox, song, returned, found)
         finally:
             if building.exists():
                 discard(building)
-    except OSError as exc:
-        raise OutboxError(
-            f"{outbox} can't take the song ({exc.strerror or exc}). Make room or mend it, then retry."
-        ) from exc
+    except (OSError, soundfile.LibsndfileError) as exc:
+        why = getattr(exc, "strerror", None) or exc
+        raise OutboxError(f"{outbox} can't take the song ({why}). Make room or mend it, then retry.") from exc
     return Made({}, str(folder), {"folder": str(folder), "revision": revision})
+
+
+def building_folder(outbox: Path) -> Path:
+    """Where folders are built before they are renamed to their place; on the outbox's own disk."""
+    return outbox / ".dawbridge" / "building"
 
 
 def _deliver_stems(delivery: Delivery, stems: Artifact) -> list[manifest.ManifestArtifact]:
