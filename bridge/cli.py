@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import logging
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from bridge import __version__
 from bridge.config import folders, load_config, write_default_config
-from bridge.errors import Cancelled, ConfigError, DawbridgeError, InputError, PresetError, UsageError
+from bridge.errors import (
+    Cancelled,
+    ConfigError,
+    DawbridgeError,
+    InputError,
+    ModelError,
+    PresetError,
+    UsageError,
+)
 from bridge.terminal import (
+    PipeSafeConsole,
     StageBars,
     job_table,
     narrator,
@@ -52,6 +61,11 @@ Set = Annotated[
 
 def main() -> None:
     """The command `dawbridge`: every deliberate error becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a song's name may not exist in the terminal's letters
     try:
         app()
     except (UsageError, ConfigError, PresetError, InputError) as exc:
@@ -60,15 +74,13 @@ def main() -> None:
         _fail(exc.message, 130)
     except DawbridgeError as exc:
         _fail(exc.message, 1)
-    except BrokenPipeError:  # the reader of our output has gone, as in `dawbridge jobs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as exc:  # noqa: BLE001 -- no traceback reaches the user; the log has it
-        log_file = folders().log
-        _log_fault(log_file)
+    except OSError as exc:  # a folder of ours can't be made or written
         _fail(
-            f"This is a fault in dawbridge ({type(exc).__name__}: {exc}). The details are in {log_file}.", 1
+            f"{exc.filename or 'A file'}: {exc.strerror}. Make room, mend it, or set DAWBRIDGE_HOME to a folder of yours.",
+            1,
         )
+    except Exception as exc:  # noqa: BLE001 -- no traceback reaches the user; the log has it
+        _fail(f"This is a fault in dawbridge ({type(exc).__name__}: {exc}). {_log_fault()}", 1)
 
 
 @app.callback(invoke_without_command=True)
@@ -84,7 +96,7 @@ def run(
         Path | None, typer.Option(help="Watch this folder instead of the configured ones.")
     ] = None,
     outbox: Annotated[Path | None, typer.Option(help="Return finished songs here.")] = None,
-    preset: Annotated[str, typer.Option(help="For --inbox.")] = "default",
+    preset: Annotated[str | None, typer.Option(help="For --inbox; else `default`.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the daemon: watch the export folders until Ctrl-C."""
@@ -92,10 +104,12 @@ def run(
 
     config = load_config()
     if inbox is not None:
-        config = config.with_inbox(inbox.absolute(), preset)
+        config = config.with_inbox(inbox.absolute(), preset or "default")
+    elif preset is not None:
+        raise UsageError(f"--preset {preset} goes with --inbox; configured folders name their own presets.")
     if outbox is not None:
         config = dataclasses.replace(config, outbox=outbox.absolute())
-    asyncio.run(run_daemon(config, folders(), narrator(Console(), as_json)))
+    asyncio.run(run_daemon(config, folders(), narrator(PipeSafeConsole(), as_json)))
 
 
 @app.command()
@@ -115,7 +129,7 @@ def process(
 
     outbox = (out or load_config().outbox).absolute()
     overrides = parse_overrides(set_ or [])
-    console = Console(stderr=as_json)
+    console = PipeSafeConsole(stderr=as_json)
     with StageBars(console) as bars:
         result = asyncio.run(process_file(song, outbox, preset, role, overrides, bars.update))
     print_fallbacks(result.job.fallbacks, result.job.warnings, console)
@@ -138,7 +152,7 @@ def demo(
     """See it work on a short song that ships with dawbridge. Needs no network."""
     from bridge.demo import run_demo
 
-    console = Console(stderr=as_json)
+    console = PipeSafeConsole(stderr=as_json)
     result = run_demo(out, console, StageBars(console))
     if as_json:
         files = [artifact.path for artifact in result.manifest.artifacts]
@@ -166,7 +180,7 @@ def jobs(
         if as_json:
             print_json([vars(row) | {"stages": [vars(event) for event in stages]} for row, stages in rows])
         else:
-            Console().print(job_table(rows))
+            PipeSafeConsole().print(job_table(rows))
     finally:
         ledger.close()
 
@@ -216,9 +230,13 @@ def models_fetch(name: str) -> None:
     """Fetch a model's weights, with their digest checked."""
     from rich.progress import Progress
 
-    from bridge.weights import fetch, list_models
+    from bridge.weights import fetch, find, list_models
 
-    with Progress(console=Console(stderr=True)) as progress:
+    try:
+        find(name)
+    except ModelError as exc:
+        raise UsageError(exc.message) from exc
+    with Progress(console=PipeSafeConsole(stderr=True)) as progress:
         bar = progress.add_task(f"fetch {name}", total=None)
         fetch(name, folders().models, lambda done, total: progress.update(bar, completed=done, total=total))
     print(next(status.folder for status in list_models(folders().models) if status.model.name == name))
@@ -248,18 +266,21 @@ def config(
     if as_json:
         print_json({"path": str(path), "exists": path.exists(), "config": table})
         return
-    console = Console()
+    console = PipeSafeConsole()
     console.print(
         f"{path}{'' if path.exists() else ' (not written yet: `dawbridge config --init`)'}", soft_wrap=True
     )
     for key, value in table.items():
         for line in value if isinstance(value, tuple) else (value,):
             shown = ", ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
-            console.print(f"  {key} = {shown}", soft_wrap=True, highlight=False)
+            console.print(f"  {key} = {escape(str(shown))}", soft_wrap=True, highlight=False)
 
 
 def _watch_jobs(ledger: Ledger) -> None:
-    with Live(refresh_per_second=4, console=Console()) as live, contextlib.suppress(KeyboardInterrupt):
+    with (
+        Live(refresh_per_second=4, console=PipeSafeConsole()) as live,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         while True:
             live.update(job_table([(row, ledger.stages(row.id)) for row in ledger.jobs(20)]))
             time.sleep(0.5)
@@ -270,7 +291,13 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _log_fault(log_file: Path) -> None:
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=log_file, force=True, format="%(asctime)s %(message)s")
+def _log_fault() -> str:
+    """Write the fault down, and say where."""
+    log_file = folders().log
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(filename=log_file, force=True, format="%(asctime)s %(message)s")
+    except OSError as exc:
+        return f"The details could not be written to {log_file} ({exc.strerror})."
     log.exception("fault")
+    return f"The details are in {log_file}."

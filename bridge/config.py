@@ -185,14 +185,14 @@ def load_config(path: Path | None = None) -> Config:
         return default_config()
     config = read_table(Config, read_toml(path, ConfigError), str(path))
     fallback = default_config()
-    if config.outbox == Path():
-        config = dataclasses.replace(config, outbox=fallback.outbox)
-    if not config.watch:
-        config = dataclasses.replace(config, watch=fallback.watch)
-    for watch in config.watch:
-        if watch.inbox == Path():
-            raise ConfigError(f'{path}: a [[watch]] block has no inbox. Add inbox = "FOLDER".')
-    return config
+    if any(watch.inbox == Path() for watch in config.watch):
+        raise ConfigError(f'{path}: a [[watch]] block has no inbox. Add inbox = "FOLDER".')
+    beside = path.absolute().parent  # relative paths mean the same wherever the command is called
+    return dataclasses.replace(
+        config,
+        outbox=fallback.outbox if config.outbox == Path() else beside / config.outbox,
+        watch=tuple(dataclasses.replace(w, inbox=beside / w.inbox) for w in config.watch) or fallback.watch,
+    )
 
 
 def write_default_config(path: Path) -> None:
@@ -248,6 +248,8 @@ def read_table(
 
 def parse_scalar(text: str) -> Any:
     """The value of a `--set stage.key=value`: TOML where it parses, else a plain string."""
+    if "\n" in text:
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -278,7 +280,12 @@ def _convert(hint: Any, value: Any, where: str, error: type[DawbridgeError]) -> 
     if hint is Path:
         if not isinstance(value, str):
             raise error(f"{where} = {value!r} must be a path in quotes.")
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as exc:
+            raise error(
+                f"{where} = {value!r} names a home that does not exist. Write the whole path."
+            ) from exc
     return _convert_plain(hint, value, where, error)
 
 

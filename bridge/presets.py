@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.config import folders, parse_scalar, read_table, read_toml, shipped
 from bridge.errors import PresetError, UsageError
-from bridge.pipeline import STAGES
+from bridge.pipeline import STAGES, maker_of
 from bridge.types import Preset
 
 Overrides = Mapping[str, Mapping[str, Any]]
@@ -50,6 +50,7 @@ def build_preset(name: str, table: Mapping[str, Any], where: str, overrides: Ove
     Raises:
         PresetError: as `load_preset`; an override for a stage that the preset does not run.
     """
+    table = {"export": {}, **table}
     for key, value in table.items():
         if key not in STAGES:
             raise PresetError(f"{where}: unknown stage [{key}]. Stages: {', '.join(STAGES)}.")
@@ -71,9 +72,19 @@ def build_preset(name: str, table: Mapping[str, Any], where: str, overrides: Ove
             settings[stage_name] = read_table(stage.settings, merged, where, PresetError) if over else checked
             if stage.digests is not None:
                 stage.digests(settings[stage_name])  # reads what it names, e.g. an effect chain
-    if "export" not in settings:
-        settings["export"] = STAGES["export"].settings()
+    _check_it_can_run(settings, where)
     return Preset(name, settings)
+
+
+def _check_it_can_run(settings: Mapping[str, Any], where: str) -> None:
+    """Each stage must get what it needs from another one of the preset."""
+    if set(settings) == {"export"}:
+        raise PresetError(f"{where}: it runs no stage. Add at least [separate] or [analyse].")
+    made = {"bounce", "record"}.union(*(STAGES[name].gives for name in settings))
+    for name in settings:
+        for needed in STAGES[name].needs:
+            if needed not in made:
+                raise PresetError(f"{where}: [{name}] needs {needed}. Add [{maker_of(needed)}].")
 
 
 def preset_description(path: Path) -> str:

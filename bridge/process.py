@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import folders, load_config
+from bridge.errors import ConfigError
 from bridge.jobs import JobResult, OnEvent, already_returned, run_job
 from bridge.workshop import open_workshop, take_up
 
@@ -25,8 +26,12 @@ async def process_file(
     """Do one file and wait for it.
 
     Raises:
-        InputError, PresetError: nothing was begun.
+        ConfigError, InputError, PresetError: nothing was begun.
     """
+    try:
+        outbox.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"{outbox} can't be the outbox ({exc.strerror}). Choose another folder.") from exc
     async with open_workshop(folders()) as shop:
         job = await asyncio.to_thread(
             take_up, song.absolute(), shop, preset=preset, outbox=outbox, role=role, overrides=overrides
@@ -47,8 +52,9 @@ def _cancel_on_interrupt(cancel: threading.Event) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
 
-    def handle(_signal: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.default_int_handler)
         cancel.set()
 
-    signal.signal(signal.SIGINT, handle)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -43,6 +45,15 @@ WHAT_IT_IS = {
     "lead": "the lead vocal with effects",
     "mix": "the lead over the original music",
 }
+
+
+class PipeSafeConsole(Console):
+    """A console whose reader may go away (`| head`): it falls silent, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich instead of ending the program."""
+        self.quiet = True
+        _to_nowhere(self.file)
 
 
 class StageBars:
@@ -102,7 +113,10 @@ def narrator(console: Console, as_json: bool) -> Callable[[Mapping[str, Any]], N
     """A listener for what the daemon tells: JSON lines for a script, short lines for a person."""
 
     def tell_json(message: Mapping[str, Any]) -> None:
-        print(json.dumps(message, default=str), flush=True)
+        try:
+            print(json.dumps(message, default=str), flush=True)
+        except BrokenPipeError:  # whoever listened has gone; the daemon works on
+            _to_nowhere(sys.stdout)
 
     def tell_person(message: Mapping[str, Any]) -> None:
         line = _tale(message)
@@ -165,20 +179,22 @@ def result_table(result: JobResult, strict: bool) -> dict[str, Any]:
 
 def job_table(rows: Sequence[tuple[JobRow, Sequence[StageEvent]]]) -> Table:
     """Jobs, newest first, with the stage that runs or the reason why they ended."""
-    table = Table("job", "song", "preset", "state", "what", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("job", "song", "preset", "state", "what"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("job", "state"))
     for row, stages in rows:
         what = row.folder or row.detail
         if row.state == "running":
             what = ", ".join(f"{e.stage} {_percent(e)}" for e in stages if e.state == "running")
         elif row.state in ("failed", "quarantined", "cancelled"):
             what = row.detail
-        table.add_row(row.id, escape(row.name), row.preset, _state(row.state), escape(what))
+        table.add_row(row.id, escape(row.name), escape(row.preset), _state(row.state), escape(what))
     return table
 
 
 def print_json(value: Any) -> None:
     """JSON on standard output."""
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    print(json.dumps(value, indent=1, default=str))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
@@ -191,7 +207,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_jso
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(_cell(row[column])) for column in columns))
-    Console().print(table)
+    PipeSafeConsole().print(table)
 
 
 def print_error(message: str) -> None:
@@ -199,13 +215,20 @@ def print_error(message: str) -> None:
     Console(stderr=True).print(f"[red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
 
+def _to_nowhere(stream: IO[str]) -> None:
+    """Let what is still written to a broken pipe vanish, also at the end of the program."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _tale(message: Mapping[str, Any]) -> str:
     event = message["event"]
     if event == "ready":
-        places = "\n".join(f"  {escape(w['inbox'])}  [dim]preset {w['preset']}[/]" for w in message["watch"])
+        places = "\n".join(
+            f"  {escape(w['inbox'])}  [dim]preset {escape(w['preset'])}[/]" for w in message["watch"]
+        )
         return f"Watching\n{places}\nReturning to {escape(message['outbox'])}\nCtrl-C ends it."
     if event == "queued":
-        return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {message['preset']}"
+        return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {escape(message['preset'])}"
     if event == "stage" and message["state"] != "running":
         return f"  {message['stage']:<10} {_state(message['state'])} [dim]{message['seconds']:.1f} s[/] {escape(message['detail'])}"
     if event == "job":

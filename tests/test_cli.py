@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +110,23 @@ def test_wrong_usage_has_exit_code_2(tmp_path: Path, arguments: list[str], says:
     done = dawbridge("process", tone(tmp_path / "x.wav"), *arguments)
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["jobs"], ["config", "--init"]])
+def test_a_home_that_cannot_be_made_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("DAWBRIDGE_HOME", str(written(tmp_path / "file", b"not a folder")))
+    done = dawbridge(*arguments)
+    assert done.returncode == 1
+    assert "DAWBRIDGE_HOME" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_outbox_that_is_a_file_is_told_before_anything_runs(tmp_path: Path) -> None:
+    done = dawbridge("process", tone(tmp_path / "x.wav"), "--out", written(tmp_path / "file", b"x"))
+    assert done.returncode == 2
+    assert "can't be the outbox" in done.stderr
 
 
 def test_a_wrong_configuration_has_exit_code_2_and_names_its_file() -> None:
@@ -223,9 +242,87 @@ def test_the_doctor_tells_a_broken_preset() -> None:
     assert "volume" in mine["detail"]
 
 
+def test_a_broken_preset_of_ones_own_does_not_hide_the_others() -> None:
+    folders().presets.mkdir(parents=True)
+    (folders().presets / "mine.toml").write_text("[mix]\nvolume = 11\n")
+    done = dawbridge("presets", "--json")
+    rows = {row["name"]: row["description"] for row in json.loads(done.stdout)}
+    assert "broken" in rows["mine"]
+    assert "offline" in rows
+    assert done.returncode == 0
+
+
+def test_a_preset_without_an_inbox_is_wrong_usage() -> None:
+    done = dawbridge("run", "--preset", "offline")
+    assert done.returncode == 2
+    assert "--inbox" in done.stderr
+
+
+def test_names_that_the_terminal_cannot_write_are_written_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = dawbridge("process", tmp_path / "日本語.wav")
+    assert done.returncode == 2
+    assert r"\u65e5" in done.stderr
+
+
+@pytest.mark.real
+def test_two_at_once_on_the_same_file_give_one_folder(tmp_path: Path) -> None:
+    song = tone(tmp_path / "Song.wav", seconds=3.0)
+    command = [sys.executable, "-m", "bridge", "process", str(song), "--preset", "stems-only", "--json"]
+    command += ["--set", "separate.engine=spleeter", "--out", str(tmp_path / "out")]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = [json.loads(process.communicate(timeout=90.0)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert told[0]["folder"] == told[1]["folder"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == ["Song"]
+
+
+@pytest.mark.real
+def test_a_stem_that_was_moved_away_comes_back_as_a_revision(tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["process", tone(tmp_path / "x.wav"), "--preset", "stems-only", "--json"]
+    arguments += ["--set", "separate.engine=spleeter", "--out", tmp_path / "out"]
+    first = Path(json.loads(dawbridge(*arguments).stdout)["folder"])
+    (first / "x_drums.wav").unlink()
+    second = dawbridge(*arguments)
+    assert second.returncode == 0
+    folder = Path(json.loads(second.stdout)["folder"])
+    assert folder.name == "x (2)"
+    assert manifest.verify(folder) == ()
+
+
+@pytest.mark.real
+def test_ctrl_c_ends_it_in_one_line_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    song = tone(tmp_path / "Song.wav", seconds=30.0)
+    command = [
+        sys.executable,
+        "-m",
+        "bridge",
+        "process",
+        str(song),
+        "--preset",
+        "offline",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(2.0)  # in the middle of the worker's start or of its work
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60.0)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert "cancelled" in err
+    assert [path.name for path in (tmp_path / "out").glob("*")] == []
+
+
 def test_unknown_models_are_told() -> None:
     done = dawbridge("models", "fetch", "nosuch")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no model 'nosuch'" in done.stderr
 
 

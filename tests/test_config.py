@@ -70,6 +70,16 @@ def test_a_mistake_is_told_with_key_and_value(tmp_path: Path, text: str, says: s
     assert "config.toml" in caught.value.message
 
 
+def test_relative_folders_lie_beside_the_file_wherever_the_command_is_called(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, 'outbox = "out"\n[[watch]]\ninbox = "in"\n'))
+    assert (config.outbox, config.watch[0].inbox) == (tmp_path / "out", tmp_path / "in")
+
+
+def test_a_home_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="home that does not exist"):
+        load_config(write(tmp_path, 'outbox = "~nobody-of-that-name/out"'))
+
+
 def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b'outbox = "\xff"')
@@ -83,7 +93,15 @@ def test_whole_numbers_serve_where_numbers_are_asked() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("152", 152), ("0.5", 0.5), ("true", True), ("bright", "bright"), ('"7"', "7"), ("", "")],
+    [
+        ("152", 152),
+        ("0.5", 0.5),
+        ("true", True),
+        ("bright", "bright"),
+        ('"7"', "7"),
+        ("", ""),
+        ("1\nx = 2", "1\nx = 2"),
+    ],
 )
 def test_a_value_on_the_command_line_is_toml_or_text(text: str, value: object) -> None:
     assert parse_scalar(text) == value

@@ -70,6 +70,9 @@ def test_ones_own_preset_wins_over_a_shipped_one_of_the_same_name() -> None:
         ("[effects]\nchain = 'nowhere'\n", "There is no effect chain 'nowhere'"),
         ("mix = 3\n", "mix = 3 must be a table"),
         ("[mix\n", "not valid TOML"),
+        ("[mix]\n", "[mix] needs stems. Add [separate]"),
+        ("[separate]\n[transcribe]\n", "[transcribe] needs grid. Add [analyse]"),
+        ("", "it runs no stage"),
     ],
 )
 def test_a_mistake_is_told_with_file_key_and_value(text: str, says: str) -> None:
@@ -106,6 +109,10 @@ def test_a_wrong_setting_on_the_command_line_is_told(pair: str, error: type[Exce
     with pytest.raises(error) as caught:
         load_preset("offline", parse_overrides([pair]))
     assert says in str(caught.value)
+
+
+def test_export_runs_in_every_preset_and_can_be_set() -> None:
+    assert load_preset("offline", parse_overrides(["export.audio=false"])).settings["export"].audio is False
 
 
 def test_a_setting_for_a_stage_that_does_not_run_is_told() -> None:
