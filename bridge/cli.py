@@ -190,15 +190,13 @@ def presets(as_json: AsJson = False) -> None:
     """List the presets and what each runs."""
     from bridge.presets import load_preset, preset_description, preset_files
 
-    rows = [
-        {
-            "name": n,
-            "description": preset_description(p),
-            "stages": list(load_preset(n).settings),
-            "path": str(p),
-        }
-        for n, p in preset_files().items()
-    ]
+    rows = []
+    for name, path in preset_files().items():
+        try:
+            description, stages = preset_description(path), list(load_preset(name).settings)
+        except PresetError as exc:
+            description, stages = f"broken: {exc.message}", []
+        rows.append({"name": name, "description": description, "stages": stages, "path": str(path)})
     print_rows(rows, ("name", "description", "stages"), as_json)
 
 
