@@ -31,6 +31,7 @@
 | `contracts` | the reader of both |
 | `grid` | the artifact that holds tempo, key and singing |
 | `names` | what a file name tells, and what the folder is called |
+| `events` | file system events of a changing set of folders |
 | `settle` | has a file come to rest? a state machine without a clock |
 | `store` | artifacts on disk, named by content |
 | `atomic` | files that appear whole or not at all |

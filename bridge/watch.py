@@ -7,7 +7,6 @@ calls back. It sleeps until an event or the next rescan, and ticks only while so
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -18,13 +17,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver, ObservedWatch
-from watchdog.observers.polling import PollingObserver
+from watchdog.events import FileSystemEvent
 
 from bridge.audio import SUFFIXES, probe
 from bridge.errors import ConfigError, IncompleteError, InputError
+from bridge.events import FolderEvents
 from bridge.names import name_trouble, printable
 from bridge.settle import Settler, Stamp, Verdict
 from bridge.types import ROLES
@@ -39,7 +36,6 @@ JOIN_S = 10.0
 # What DAWs (.asd, .reapeaks, .reapindex, .RPP-bak), browsers (.part, .crdownload), sync clients (.tmp)
 # and sidecars (.json) write has no audio suffix; what hides behind one begins like these.
 IGNORED_PREFIXES = (".", "~$", "~syncthing~")
-EVENT_TYPES = ("created", "modified", "moved", "deleted", "closed")
 
 
 @dataclass(frozen=True)
@@ -87,13 +83,6 @@ class _Place:
     preset: str
 
 
-@dataclass(frozen=True)
-class _Subscription:
-    observer: BaseObserver
-    watch: ObservedWatch
-    folder_id: tuple[int, int]  # device and inode: another folder under the same name needs a new one
-
-
 class Watcher:
     """Watches folders from `start` to `stop`. Callbacks come from its own thread.
 
@@ -123,7 +112,6 @@ class Watcher:
         self._outbox = outbox.expanduser().resolve()
         check_folders(self._folders, self._outbox)
         self._tick_s = settle_s / TICKS_PER_SETTLE
-        self._poll_s = settle_s
         self._rescan_s = rescan_s
         self._seen = seen
         self._on_found = on_found
@@ -135,11 +123,9 @@ class Watcher:
         self._missing: set[Path] = set()
         self._faulty: set[Path] = set()  # refused as `unexpected`, so that it is said once
         self._next_scan_s = clock()
-        self._observers: dict[bool, BaseObserver] = {}  # by `polling`
-        self._subscriptions: dict[Path, _Subscription] = {}
         self._inputs: queue.SimpleQueue[FileSystemEvent | Path] = queue.SimpleQueue()
         self._wake = threading.Event()
-        self._handler = _Enqueuer(self._inputs, self._wake)
+        self._events = FolderEvents(self._put, poll_s=settle_s)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dawbridge-watch", daemon=True)
 
@@ -160,7 +146,10 @@ class Watcher:
 
     def forget(self, path: Path) -> None:
         """Look at a file as if for the first time (`seen` is asked again). Callable from any thread."""
-        self._inputs.put(path)
+        self._put(path)
+
+    def _put(self, item: FileSystemEvent | Path) -> None:
+        self._inputs.put(item)
         self._wake.set()
 
     def _run(self) -> None:
@@ -172,10 +161,7 @@ class Watcher:
                     log.exception("watched folders can't be looked at; the next scan tries again")
                 self._sleep()
         finally:
-            for observer in self._observers.values():
-                observer.stop()
-            for observer in self._observers.values():
-                observer.join(JOIN_S)
+            self._events.close()
 
     def _take_turn(self) -> None:
         touched, folder_changed = self._take_inputs()
@@ -215,14 +201,14 @@ class Watcher:
             if item.is_directory:
                 folder_changed = True
                 for path in paths:
-                    self._unsubscribe(path)
+                    self._events.drop(path)
             else:
                 touched |= paths
 
     def _scan(self) -> set[Path]:
         """List all folders again: the files there, and those that are known but gone."""
         self._places = self._find_places()
-        self._subscribe()
+        self._events.follow({folder: place.watch.polling for folder, place in self._places.items()})
         present: set[Path] = set()
         for folder in self._places:
             present |= set(_entries(folder))
@@ -265,37 +251,6 @@ class Watcher:
         elif is_there and inbox in self._missing:
             self._missing.remove(inbox)
             log.info("watched folder %s is back", inbox)
-
-    def _subscribe(self) -> None:
-        """Have events for exactly the folders that are listed."""
-        for folder, subscription in list(self._subscriptions.items()):
-            if folder not in self._places or _folder_id(folder) != subscription.folder_id:
-                self._unsubscribe(folder)
-        for folder, place in self._places.items():
-            folder_id = _folder_id(folder)
-            if folder in self._subscriptions or folder_id is None:
-                continue
-            with contextlib.suppress(OSError):  # gone in this moment: the next scan looks again
-                observer, watch = self._schedule(folder, place.watch.polling)
-                self._subscriptions[folder] = _Subscription(observer, watch, folder_id)
-
-    def _schedule(self, folder: Path, polling: bool) -> tuple[BaseObserver, ObservedWatch]:
-        if polling not in self._observers:
-            self._observers[polling] = PollingObserver(timeout=self._poll_s) if polling else Observer()
-            self._observers[polling].start()
-        observer = self._observers[polling]
-        try:
-            return observer, observer.schedule(self._handler, str(folder))
-        except OSError as exc:
-            if polling:
-                raise
-            log.warning("no events for %s (%s); polling it instead", folder, exc.strerror)
-            return self._schedule(folder, polling=True)
-
-    def _unsubscribe(self, folder: Path) -> None:
-        subscription = self._subscriptions.pop(folder, None)
-        if subscription:
-            subscription.observer.unschedule(subscription.watch)
 
     def _look(self, path: Path, now_s: float) -> None:
         place = self._places.get(path.parent)
@@ -368,19 +323,6 @@ def is_bounce_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(IGNORED_PREFIXES)
 
 
-class _Enqueuer(FileSystemEventHandler):
-    """Runs in watchdog's threads. Leaves out what our own reading causes."""
-
-    def __init__(self, inputs: queue.SimpleQueue[FileSystemEvent | Path], wake: threading.Event) -> None:
-        self._inputs = inputs
-        self._wake = wake
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in EVENT_TYPES and not (event.is_directory and event.event_type == "modified"):
-            self._inputs.put(event)
-            self._wake.set()
-
-
 def _absolute(folder: WatchFolder) -> WatchFolder:
     inbox = folder.inbox.expanduser().absolute()
     return WatchFolder(inbox, folder.preset, folder.role, folder.polling)
@@ -424,11 +366,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a folder above it may not be entered, or its share hangs
         return False
-
-
-def _folder_id(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
