@@ -17,6 +17,7 @@ import soundfile
 
 from bridge import manifest
 from bridge.config import folders
+from bridge.ledger import Ledger
 
 RATE_HZ = 44_100
 
@@ -318,6 +319,28 @@ def test_ctrl_c_ends_it_in_one_line_and_keeps_what_is_finished(tmp_path: Path) -
     assert "Traceback" not in out + err
     assert "cancelled" in err
     assert [path.name for path in (tmp_path / "out").glob("*")] == []
+
+
+def test_jobs_are_listed_with_their_reasons_and_watched_until_ctrl_c(tmp_path: Path) -> None:
+    ledger = Ledger(folders().ledger)
+    ledger.add_quarantined(
+        "refused-1", tmp_path / "Bad [take 2].wav", "offline", tmp_path, "incomplete", "it is cut off"
+    )
+    ledger.close()
+    listed = dawbridge("jobs").stdout
+    assert "Bad [take 2].wav" in listed
+    assert "it is cut off" in listed
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "jobs", "--watch"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    watching.send_signal(signal.SIGINT)
+    out, err = watching.communicate(timeout=20.0)
+    assert (watching.returncode, err) == (0, "")
+    assert "refused-1" in out
 
 
 def test_unknown_models_are_told() -> None:
