@@ -41,9 +41,9 @@ WHAT_IT_IS = {
     "other": "stem",
     "notes": "MIDI as played",
     "notes_quantised": "MIDI on the song's grid",
-    "voice": "the vocal in another character, dry",
-    "lead": "the lead vocal with effects",
-    "mix": "the lead over the original music",
+    "voice": "another character, dry",
+    "lead": "the same with effects",
+    "mix": "lead over the music",
 }
 
 
@@ -130,11 +130,12 @@ def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
     """The returned files as a tree, with what each is, and where they lie."""
     tree = Tree(f"[bold]{escape(folder.name)}/[/]")
     for artifact in manifest.artifacts:
-        size_kb = (folder / artifact.path).stat().st_size / 1000
-        note = WHAT_IT_IS.get(artifact.name, artifact.kind)
+        size = (folder / artifact.path).stat().st_size
+        note = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+        note += f", {WHAT_IT_IS.get(artifact.name, artifact.kind)}"
         note += ", approximate" if artifact.approximate else ""
         note += ", synthetic voice" if artifact.synthetic else ""
-        tree.add(f"{escape(artifact.path)}  [dim]{note}, {size_kb:,.0f} kB[/]")
+        tree.add(f"{escape(artifact.path)}  [dim]{note}[/]")
     tree.add("manifest.json  [dim]what ran, from what, how long[/]")
     console.print(tree, highlight=False, soft_wrap=True)
     if manifest.tempo is not None:
