@@ -28,6 +28,7 @@ HIT_S = 0.1  # written length of a hit; drums have no note-off of their own
 HOP = 441  # 10 ms
 N_FFT = 2048
 BANDS = 60
+MEL_HZ = (30.0, 16_000.0)
 TEMPLATE_FRAMES = 16
 ITERATIONS = 40
 LEAST_PRIOR = 0.05  # how much of the description a learned template keeps, so that a kick stays a kick
@@ -75,10 +76,8 @@ def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
 
 def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
     """Mel magnitudes (BANDS, frames) every HOP; RMS magnitudes of the top band and of all, (frames,) every TOP_HOP."""
-    import librosa
-
     mel = _mel_filters()
-    top_bins = librosa.fft_frequencies(sr=RATE_HZ, n_fft=TOP_N_FFT) >= TOP_FROM_HZ
+    top_bins = np.fft.rfftfreq(TOP_N_FFT, 1 / RATE_HZ) >= TOP_FROM_HZ
     block, margin = BLOCK_HOPS * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
     bands: list[Array] = []
     top: list[Array] = []
@@ -88,7 +87,7 @@ def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
         piece = samples[start - before : start + block + margin]
         last = start + block >= len(samples)
         for hop, n_fft in ((HOP, N_FFT), (TOP_HOP, TOP_N_FFT)):
-            magnitude = np.abs(librosa.stft(piece, n_fft=n_fft, hop_length=hop)).astype(np.float64)
+            magnitude = _magnitudes(piece, n_fft, hop)
             first = before // hop
             magnitude = magnitude[:, first : None if last else first + block // hop]
             if hop == HOP:
@@ -99,18 +98,35 @@ def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
     return np.concatenate(bands, axis=1), np.concatenate(top), np.concatenate(whole)
 
 
-def _mel_filters() -> Array:
-    import librosa
+def _magnitudes(samples: npt.NDArray[np.float32], n_fft: int, hop: int) -> Array:
+    """(n_fft / 2 + 1, frames) magnitudes; window k is centred on sample k * hop, with silence beyond the ends.
 
-    filters = librosa.filters.mel(sr=RATE_HZ, n_fft=N_FFT, n_mels=BANDS, fmin=30, fmax=16_000, htk=True)
-    return np.asarray(filters, dtype=np.float64)
+    In numpy, since a worker would wait seconds for librosa's compiler.
+    """
+    padded = np.pad(samples, n_fft // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]  # (frames, n_fft)
+    hann = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    return np.asarray(np.abs(np.fft.rfft(windows * hann)).T, dtype=np.float64)
+
+
+def _mel_filters() -> Array:
+    """(BANDS, N_FFT / 2 + 1) triangles of equal area between neighbouring mel frequencies."""
+    edges = _mel_edges_hz()
+    hz = np.fft.rfftfreq(N_FFT, 1 / RATE_HZ)
+    low, centre, high = (edges[i : i + BANDS, np.newaxis] for i in range(3))
+    triangles = np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre))
+    return np.asarray(np.maximum(triangles, 0.0) * 2.0 / (high - low))
+
+
+def _mel_edges_hz() -> Array:
+    """(BANDS + 2,) frequencies, evenly spaced in mel (O'Shaughnessy 1987: 2595 log10(1 + f / 700))."""
+    low, high = 2595.0 * np.log10(1.0 + np.array(MEL_HZ) / 700.0)
+    return np.asarray(700.0 * (10.0 ** (np.linspace(low, high, BANDS + 2) / 2595.0) - 1.0))
 
 
 def _templates() -> Array:
     """Kick, snare and cymbal as anyone would describe them: (BANDS, 3, TEMPLATE_FRAMES), each sums to 1."""
-    import librosa
-
-    centres = librosa.mel_frequencies(BANDS + 2, fmin=30, fmax=16_000, htk=True)[1:-1]
+    centres = _mel_edges_hz()[1:-1]
     seconds = np.arange(TEMPLATE_FRAMES) * HOP / RATE_HZ
 
     def part(level: float, centre_hz: float, octaves: float, fall_s: float) -> Array:
