@@ -140,7 +140,7 @@ class Daemon:
         for warning in job.warnings:
             self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
         ledger = self._shop.ledger
-        returned = already_returned(job, ledger)
+        returned = already_returned(job, self._shop)
         if job.id in self._mine:
             log.info("%s is on its way already as job %s", found.path, job.id)
         elif returned is not None:

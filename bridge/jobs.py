@@ -23,7 +23,7 @@ from typing import Any
 import filelock
 
 from bridge.config import Folders
-from bridge.errors import Cancelled, DawbridgeError, Refused
+from bridge.errors import Cancelled, DawbridgeError, LedgerError, Refused
 from bridge.lanes import Lane, Task
 from bridge.ledger import KeptFile, Ledger, Result, utc_now
 from bridge.manifest import read_manifest
@@ -109,18 +109,33 @@ def prepare(
     )
 
 
-def already_returned(job: Job, ledger: Ledger) -> Path | None:
-    """The folder of an earlier, complete run of this very job, if it still stands with all its files."""
-    row = ledger.job(job.id)
+def already_returned(job: Job, shop: Workshop) -> Path | None:
+    """The folder of an earlier, complete run of this very job, if it still stands with all its files.
+
+    A folder with a voice whose consent no longer holds, or is another one now, does not count.
+    """
+    row = shop.ledger.job(job.id)
     if row is None or row.state != "done" or row.folder is None:
         return None
     folder = Path(row.folder)
     try:
         manifest = read_manifest(folder)
+        consents = {told.get("consent_sha256") for told in _permits(job, shop.folders)}
     except DawbridgeError:
+        return None
+    if manifest.voice is not None and manifest.voice.consent_sha256 not in consents:
         return None
     is_whole = all((folder / artifact.path).is_file() for artifact in manifest.artifacts)
     return folder if manifest.id == job.id and is_whole else None
+
+
+def _permits(job: Job, folders: Folders) -> list[Mapping[str, Any]]:
+    settings = job.preset.settings
+    return [
+        row.permit(settings[row.name], folders.voices)
+        for row in PIPELINE
+        if row.permit is not None and row.name in settings
+    ]
 
 
 async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> JobResult:
@@ -130,9 +145,12 @@ async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading
     its folder. `on_event` is called on the event loop's thread.
     """
     async with _alone(job, shop, on_event, cancel):
-        returned = already_returned(job, shop.ledger)
+        returned = already_returned(job, shop)
         if returned is not None:
-            return JobResult(job, "done", returned, shop.ledger.stages(job.id))
+            stages = shop.ledger.stages(job.id)
+            for event in stages:
+                on_event(event)
+            return JobResult(job, "done", returned, stages)
         shop.ledger.begin(job.id)
         run = _Run(job, shop, on_event, cancel)
         try:
@@ -140,8 +158,10 @@ async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading
             result = run.result()
         except Cancelled:
             result = JobResult(job, "cancelled", None, run.events_in_order(), CANCELLED)
-        except asyncio.CancelledError:  # the daemon stops: the job goes on at its next start
-            shop.ledger.set_state(job.id, "queued")
+        except asyncio.CancelledError:  # the daemon stops and goes on at its next start, or Ctrl-C came twice
+            shop.ledger.set_state(job.id, "cancelled" if cancel.is_set() else "queued")
+            raise
+        except LedgerError:  # busy or full: whoever called tries again
             raise
         except Exception as exc:  # the border of a job: a fault in one must not take others with it
             log.exception("job %s failed", job.id)
@@ -157,6 +177,7 @@ async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.
     folder = shop.folders.state / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{job.id}.lock")
+    told: dict[str, StageEvent] = {}
     while True:
         try:
             lock.acquire(timeout=0)
@@ -165,7 +186,9 @@ async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.
             if cancel.is_set():
                 raise Cancelled(CANCELLED) from None
             for event in shop.ledger.stages(job.id):
-                on_event(event)
+                if told.get(event.stage) != event:
+                    told[event.stage] = event
+                    on_event(event)
             await asyncio.sleep(WAIT_S)
     try:
         yield
@@ -220,7 +243,7 @@ class _Run:
         started_s = time.monotonic()
         try:
             state, detail, code, made = await self._run_or_reuse(row)
-        except Cancelled:
+        except (Cancelled, LedgerError):
             raise
         except Refused as exc:
             state, detail, code, made = "refused", exc.message, exc.code, ()
@@ -354,8 +377,12 @@ class _Run:
 
     def _tell_progress(self, event: StageEvent) -> None:
         latest = self._events.get(event.stage)
-        if latest is not None and latest.state == "running":  # a late report must not undo an end
+        if latest is None or latest.state != "running":  # a late report must not undo an end
+            return
+        try:
             self._tell(event)
+        except LedgerError as exc:  # the next report will do
+            log.warning("progress of %s is not kept: %s", event.stage, exc)
 
     def _tell(self, event: StageEvent) -> None:
         self._events[event.stage] = event

@@ -96,16 +96,22 @@ class WorkerLane:
     @property
     def pid(self) -> int | None:
         """The worker's process id; None while there is none."""
-        return self._process.pid if self._process is not None and self._process.is_alive() else None
+        process = self._process
+        return process.pid if process is not None and process.is_alive() else None
 
     async def run(self, task: Task, on_progress: Progress, cancel: threading.Event) -> Made | Skip:
         """See `Lane.run`."""
         async with self._lock:
-            call = asyncio.ensure_future(asyncio.to_thread(self._run, task, on_progress, cancel))
+            abandoned = threading.Event()
+
+            def is_over() -> bool:
+                return cancel.is_set() or abandoned.is_set()
+
+            call = asyncio.ensure_future(asyncio.to_thread(self._run, task, on_progress, is_over))
             try:
                 return await asyncio.shield(call)
             except asyncio.CancelledError:
-                cancel.set()  # the thread hears it and comes back; never leave it behind
+                abandoned.set()  # the thread hears it and comes back; never leave it behind
                 with contextlib.suppress(DawbridgeError):
                     await call
                 raise
@@ -115,11 +121,11 @@ class WorkerLane:
         async with self._lock:
             await asyncio.to_thread(self._stop)
 
-    def _run(self, task: Task, on_progress: Progress, cancel: threading.Event) -> Made | Skip:
+    def _run(self, task: Task, on_progress: Progress, is_over: Callable[[], bool]) -> Made | Skip:
         pipe = self._send(task)
         cancelled_at: float | None = None
         while True:
-            if cancel.is_set() and cancelled_at is None:
+            if is_over() and cancelled_at is None:
                 cancelled_at = time.monotonic()
                 with contextlib.suppress(OSError):
                     pipe.send("cancel")
@@ -167,20 +173,22 @@ class WorkerLane:
         self._pipe = ours
 
     def _stop(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            self._process.join(2.0)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
-        self._pipe = self._process = None
+        """Callable from two threads at once: whoever takes the process ends it."""
+        pipe, self._pipe = self._pipe, None
+        process, self._process = self._process, None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.join(2.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
 
     def _death(self, task: Task) -> WorkerDied:
-        code = None
-        if self._process is not None:
-            self._process.join(2.0)
-            code = self._process.exitcode
+        process, code = self._process, None
+        if process is not None:
+            process.join(2.0)
+            code = process.exitcode
         self._stop()
         why = "it was killed, perhaps for want of memory" if code == -9 else f"exit status {code}"
         return WorkerDied(f"The worker for {task.stage!r} ended without an answer ({why}). Retry the job.")

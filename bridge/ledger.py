@@ -20,7 +20,7 @@ from bridge.names import printable
 from bridge.types import Bounce, Fallback, Job, JobState, StageEvent, StageState, TempoMap, TempoPoint
 
 SCHEMA_VERSION = 1
-BUSY_S = 30.0  # how long another process may hold the file
+BUSY_S = 5.0  # how long another process may hold the file
 SCHEMA = """
 CREATE TABLE jobs (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, preset TEXT NOT NULL, outbox TEXT NOT NULL,
@@ -246,6 +246,9 @@ class Ledger:
 
     def _create(self) -> None:
         with self._lock:
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA_VERSION:  # reading needs no lock: `jobs` must answer while others write
+                return
             self._db.execute("BEGIN IMMEDIATE")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:

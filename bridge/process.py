@@ -36,7 +36,7 @@ async def process_file(
         job = await asyncio.to_thread(
             take_up, song.absolute(), shop, preset=preset, outbox=outbox, role=role, overrides=overrides
         )
-        returned = already_returned(job, shop.ledger)
+        returned = already_returned(job, shop)
         if returned is not None:
             return JobResult(job, "done", returned, shop.ledger.stages(job.id))
         cancel = threading.Event()

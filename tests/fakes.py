@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,7 @@ def obey(name: str, gives: tuple[str, ...], settings: FakeSettings, context: Con
     while settings.do == "wait":
         waiting.set()
         context.report(1, 2)
+        time.sleep(0.01)
     files: dict[str, Path] = {}
     for artifact in gives:
         path = context.workdir / f"{artifact}.wav"

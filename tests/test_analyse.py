@@ -110,6 +110,15 @@ def test_a_single_instrument_never_sings(tmp_path: Path, role: Role) -> None:
     assert grid.tempo.points[0].bpm == 100.0
 
 
+@pytest.mark.parametrize("index", range(30))
+def test_a_second_of_music_from_anywhere_is_analysed(tmp_path: Path, index: int) -> None:
+    mix, rate_hz = read(SONG_A / "mix.flac")
+    start = index * rate_hz // 2
+    grid, _ = run(tmp_path, mix[:, start : start + rate_hz])
+    assert grid.tempo_confidence < 0.5
+    assert (grid.tempo.beats_per_bar, grid.tempo.beat_unit) == (4, 4)
+
+
 def test_the_user_knows_better_who_sings(tmp_path: Path) -> None:
     """A held vowel, which on its own passes for an instrument."""
     hum = (0.2 * np.sin(2 * np.pi * 220 * np.arange(4 * RATE_HZ) / RATE_HZ)).astype(np.float32)[None]

@@ -74,16 +74,20 @@ class Desk:
             "lead": None,
             "mix": Artifact("mix", "audio", folder / "mix.wav", ""),
         }
+        self.job_id = "0123456789ab"
+        self.stage_state = "done"
         self.facts: dict[str, Any] = {"separate": {"approximate": ["bass"]}}
 
     def export(self, **settings: bool) -> Path:
         record = {
-            "id": "0123456789ab",
+            "id": self.job_id,
             "created_at": "2026-11-22T10:00:00Z",
             "preset": "offline",
             "settings": {"separate": {"engine": "spleeter"}},
             "outbox": str(self.outbox),
-            "stages": [{"stage": "separate", "state": "done", "code": "", "seconds": 1.0, "detail": "x"}],
+            "stages": [
+                {"stage": "separate", "state": self.stage_state, "code": "", "seconds": 1.0, "detail": "x"}
+            ],
             "fallbacks": [],
             "facts": self.facts,
             "models": [],
@@ -99,7 +103,7 @@ class Desk:
             settings=ExportSettings(**settings),
             context=Context(work, self.folder, self.folder, lambda done, total: None),
         )
-        assert isinstance(made, Made)
+        assert isinstance(made, Made), made.reason
         return Path(made.facts["folder"])
 
 
@@ -195,10 +199,36 @@ def test_a_taken_name_gives_a_revision_and_nothing_is_overwritten(tmp_path: Path
     desk = Desk(tmp_path)
     first = desk.export()
     before = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    desk.job_id = "another job!"
     second = desk.export()
     assert (first.name, second.name) == ("Song", "Song (2)")
     assert manifest.read_manifest(second).revision == 2
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == before
+
+
+def test_the_same_job_published_before_a_kill_is_not_published_twice(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    first = desk.export()
+    assert desk.export() == first
+    assert [path.name for path in desk.outbox.iterdir() if path.name != ".dawbridge"] == ["Song"]
+
+
+def test_a_folder_that_lost_a_file_is_published_again_beside_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    (desk.export() / "Song_drums.wav").unlink()
+    second = desk.export()
+    assert second.name == "Song (2)"
+    assert manifest.verify(second) == ()
+
+
+def test_a_job_that_could_do_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    for name in desk.artifacts.keys() - {"grid"}:
+        desk.artifacts[name] = None
+    desk.stage_state = "failed"
+    with pytest.raises(AssertionError, match="nothing comes back"):
+        desk.export()
+    assert [path for path in desk.outbox.rglob("*") if path.is_file()] == []
 
 
 def test_nothing_half_made_is_left_after_a_failure(tmp_path: Path) -> None:
@@ -223,6 +253,8 @@ def test_midi_alone_where_the_preset_wants_no_audio(tmp_path: Path) -> None:
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    first, second = desk.export(), desk.export()
+    first = desk.export()
+    first = first.rename(tmp_path / "elsewhere")
+    second = desk.export()
     for path in first.glob("Song_*"):
         assert path.read_bytes() == (second / path.name).read_bytes()

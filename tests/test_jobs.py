@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
 
 from bridge import jobs, lanes
 from bridge.config import Folders
-from bridge.errors import Cancelled
-from bridge.jobs import JobResult, run_job
-from bridge.ledger import utc_now
+from bridge.errors import Cancelled, LedgerError
+from bridge.jobs import JobResult, already_returned, run_job
+from bridge.ledger import Ledger, utc_now
+from bridge.manifest import Manifest, ManifestBounce, ManifestVoice, Software, write_manifest
 from bridge.types import Bounce, Job, Preset, StageEvent
 from bridge.workshop import open_workshop
 from tests import fakes
@@ -235,6 +238,66 @@ def test_a_cancel_is_heard_while_another_process_runs_the_job(homes: Folders, tm
     asyncio.run(go())
 
 
+def test_a_second_ctrl_c_leaves_the_job_cancelled(homes: Folders, tmp_path: Path) -> None:
+    async def go() -> str:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path, convert="wait")
+            shop.ledger.add_job(job, job.bounce.path)
+            cancel = threading.Event()
+            running = asyncio.create_task(run_job(job, shop, lambda event: None, cancel))
+            await asyncio.to_thread(fakes.waiting.wait, 5.0)
+            cancel.set()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            row = shop.ledger.job(job.id)
+            assert row is not None
+            return row.state
+
+    assert asyncio.run(go()) == "cancelled"
+
+
+def test_progress_that_the_ledger_cannot_take_does_not_fail_the_job(
+    homes: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Ledger.record
+
+    def busy(self: Ledger, event: StageEvent) -> None:
+        if event.total == 2:
+            raise LedgerError("the ledger is busy")
+        record(self, event)
+
+    monkeypatch.setattr(Ledger, "record", busy)
+    assert run(homes, make_job(tmp_path)).state == "done"
+
+
+def test_a_folder_with_a_voice_is_not_returned_once_its_consent_is_gone(
+    homes: Folders, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    folder = tmp_path / "Song"
+    folder.mkdir()
+    write_manifest(folder, a_manifest(id=job.id, voice=ManifestVoice("anna", None)))
+
+    async def go() -> tuple[Path | None, Path | None]:
+        async with open_workshop(homes, inline=True) as shop:
+            shop.ledger.add_job(job, job.bounce.path)
+            shop.ledger.set_state(job.id, "done", folder=folder)
+            before = already_returned(job, shop)
+            fakes.consent["given"] = False
+            return before, already_returned(job, shop)
+
+    assert asyncio.run(go()) == (folder, None)
+
+
+def a_manifest(**changes: Any) -> Manifest:
+    bounce = ManifestBounce("x.wav", "a" * 64, "mix", 1000, 1, 1000, 0)
+    plain = Manifest(
+        1, "", 1, utc_now(), bounce, "fake", {}, None, None, None, (), (), (), None, Software("0")
+    )
+    return dataclasses.replace(plain, **changes)
+
+
 def test_a_listener_that_fails_ends_the_job_as_failed_not_as_running(homes: Folders, tmp_path: Path) -> None:
     def fail(_event: StageEvent) -> None:
         raise ValueError("the terminal went away")
@@ -261,12 +324,12 @@ def test_a_stopped_daemon_leaves_its_job_queued(homes: Folders, tmp_path: Path) 
             running = asyncio.create_task(run_job(job, shop, lambda event: None, cancel))
             await asyncio.to_thread(fakes.waiting.wait, 5.0)
             running.cancel()
-            cancel.set()  # an inline stage has no worker that the lane could end
             with pytest.raises(asyncio.CancelledError):
                 await running
             row = shop.ledger.job(job.id)
             assert row is not None
             assert row.state == "queued"
+            cancel.set()  # an inline stage has no worker that the lane could end
 
     asyncio.run(go())
 

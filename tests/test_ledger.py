@@ -125,6 +125,19 @@ def test_a_job_on_its_way_is_not_set_back(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_reading_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    first = Ledger(path)
+    first.add_job(a_job(), Path("x.wav"))
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    second = Ledger(path)
+    assert [row.id for row in second.jobs()] == ["abc"]
+    holder.execute("ROLLBACK")
+    for open_one in (holder, first, second):
+        open_one.close()
+
+
 def test_a_folder_that_cannot_be_made_is_told_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LedgerError, match="DAWBRIDGE_HOME"):

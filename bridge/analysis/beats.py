@@ -49,7 +49,7 @@ def find_beats(onsets: Onsets, bpm: float = 0.0) -> Beats | None:
     tempo = _rounded(60.0 / period, onsets.seconds)
     times = _grid(origin, 60.0 / tempo, onsets.seconds)
     constant = Beats(times, tempo, _confidence(times, attacks, onsets))
-    if _is_steady(times, attacks, heights):
+    if times.size < 2 or _is_steady(times, attacks, heights):
         return constant
     tracked = _track(onsets.accents, period)
     if tracked.size < _FEWEST_TRACKED:

@@ -7,8 +7,10 @@ null. Nothing in the outbox is ever overwritten: a taken name gives a revision b
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +25,7 @@ import soundfile
 
 from bridge import __version__, audio, manifest
 from bridge.config import setting
-from bridge.errors import OutboxError
+from bridge.errors import ManifestError, OutboxError
 from bridge.grid import read_grid
 from bridge.names import song_folder_name
 from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
@@ -33,6 +35,7 @@ from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
 STAGE_VERSION = "1"
 FULL_SCALE_24 = 1 << 23
 BLOCK_FRAMES = 1 << 18
+DISK_FULL_BYTES = 8 << 20
 HOLDS_THE_VOICE = ("voice", "lead", "mix")
 
 
@@ -76,6 +79,11 @@ def export(
     told = json.loads(record.path.read_text(encoding="utf-8"))
     outbox = Path(told["outbox"])
     song = song_folder_name(bounce.name)
+    earlier = _published_before(
+        outbox, song, told["id"], _names(settings, stems, notes, notes_quantised, voice, lead, mix)
+    )
+    if earlier is not None:
+        return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
     try:
         outbox.mkdir(parents=True, exist_ok=True)
         building = building_folder(outbox) / f"{told['id']}-{uuid.uuid4().hex[:8]}"
@@ -90,16 +98,42 @@ def export(
             for artifact in (notes, notes_quantised):
                 returned += [_deliver_midi(delivery, artifact)] if artifact else []
             found = read_grid(grid.path) if grid else None
-            if not returned and found is None:
+            if not returned and (found is None or any(e["state"] == "failed" for e in told["stages"])):
                 return Skip("nothing was made, so nothing comes back", "nothing_made")
             folder, revision = _publish(delivery, outbox, song, returned, found)
         finally:
             if building.exists():
                 discard(building)
     except (OSError, soundfile.LibsndfileError) as exc:
+        if outbox.is_dir() and shutil.disk_usage(outbox).free < DISK_FULL_BYTES:  # libsndfile does not say so
+            raise OutboxError(f"The disk of {outbox} is full. Make room, then retry.", "disk_full") from exc
         why = getattr(exc, "strerror", None) or exc
         raise OutboxError(f"{outbox} can't take the song ({why}). Make room or mend it, then retry.") from exc
     return Made({}, str(folder), {"folder": str(folder), "revision": revision})
+
+
+def _names(settings: ExportSettings, stems: Artifact | None, *others: Artifact | None) -> set[str]:
+    """What will be delivered, by name."""
+    sounds = settings.audio
+    names = {a.name for a in others if a and (sounds or a.name in ("notes", "notes_quantised"))}
+    return names | {name for name in STEMS if sounds and stems and (stems.path / f"{name}.wav").exists()}
+
+
+def _published_before(outbox: Path, song: str, job_id: str, names: set[str]) -> tuple[Path, int] | None:
+    """Folder and revision where this very job came back whole already: before a kill, or a failed retry."""
+    revision = 1
+    while (folder := outbox / _folder_name(song, revision)).exists():
+        with contextlib.suppress(ManifestError):
+            told = manifest.read_manifest(folder)
+            is_whole = all((folder / artifact.path).is_file() for artifact in told.artifacts)
+            if told.id == job_id and is_whole and {artifact.name for artifact in told.artifacts} == names:
+                return folder, revision
+        revision += 1
+    return None
+
+
+def _folder_name(song: str, revision: int) -> str:
+    return song if revision == 1 else f"{song} ({revision})"
 
 
 def building_folder(outbox: Path) -> Path:
@@ -255,7 +289,7 @@ def _publish(
     """Write the manifest and rename the folder to the first free name; the folder and its revision."""
     revision = 1
     while True:
-        target = outbox / (song if revision == 1 else f"{song} ({revision})")
+        target = outbox / _folder_name(song, revision)
         if target.exists():
             revision += 1
             continue
