@@ -17,6 +17,7 @@
 | `pipeline` | the graph: ONE table |
 | `stages` | separate analyse transcribe convert effects mix export |
 | `analysis` | beats, bars, key |
+| `harmony` | chords, form and melody of a song's notes |
 | `effects` | chains of effects, and plug-ins in a child process |
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
