@@ -15,13 +15,14 @@
 | `lanes` | the worker processes |
 | `presets` | presets/*.toml -> Preset, checked against the pipeline |
 | `pipeline` | the graph: ONE table |
-| `stages` | separate analyse transcribe convert effects mix export |
+| `stages` | separate analyse transcribe convert effects mix report export |
 | `analysis` | beats, bars, key |
 | `harmony` | chords, form and melody of a song's notes |
 | `effects` | chains of effects, and plug-ins in a child process |
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
 | `voices` | consent, the character voices, who sings where |
+| `reporting` | output against input in figures and pictures, and the report's page |
 | `intake` | one audio file -> Bounce, with all that is known of it |
 | `audio` | read, write, resample, loudness |
 | `wavchunks` | bext, acid, LIST/INFO |

@@ -234,8 +234,8 @@ class _Run:
     async def _when_ready(self, row: Stage) -> None:
         makers = {maker_of(name) for name in row.takes}
         before = [self._tasks[name] for name in makers if name in self._tasks]
-        if row.name == "export":
-            before = [task for name, task in self._tasks.items() if name != "export"]
+        if "record" in row.takes:  # it tells of all that stand before it in the table
+            before = [self._tasks[earlier.name] for earlier in self._rows[: self._rows.index(row)]]
         if before:
             await asyncio.gather(*before)
         if self._cancel.is_set():
@@ -268,8 +268,8 @@ class _Run:
         permitted: Mapping[str, Any] = {}
         if row.permit is not None:
             permitted = row.permit(settings, self._shop.folders.voices)
-        if row.name == "export":
-            return await self._export(row, settings)
+        if "record" in row.takes:
+            return await self._run_with_record(row, settings)
         cache_key = self._cache_key(row, settings, permitted)
         kept = await asyncio.to_thread(self._from_cache, row, cache_key)
         if kept is not None:
@@ -309,19 +309,23 @@ class _Run:
         task = Task(row.name, inputs, settings, workdir, folders.models, folders.voices)
         return await self._shop.lanes[row.lane].run(task, on_progress, self._cancel)
 
-    async def _export(self, row: Stage, settings: Any) -> tuple[StageState, str, str, tuple[str, ...]]:
-        with self._shop.store.workdir("export") as workdir, self._shop.store.workdir("record") as desk:
+    async def _run_with_record(
+        self, row: Stage, settings: Any
+    ) -> tuple[StageState, str, str, tuple[str, ...]]:
+        """Run a stage that tells of this very run: never from the cache, and not into it."""
+        store = self._shop.store
+        with store.workdir(row.name) as workdir, store.workdir("record") as desk:
             record = desk / "record.json"
             record.write_text(json.dumps(self._record(), default=str), encoding="utf-8")
             inputs = self._inputs(row) | {"record": Artifact("record", "json", record, "")}
             answer = await self._in_lane(row, settings, workdir, inputs)
-        if isinstance(answer, Skip):
-            return "skipped", answer.reason, answer.code, ()
-        self._facts["export"] = answer.facts
-        return "done", answer.detail, "", ()
+            if isinstance(answer, Skip):
+                return "skipped", answer.reason, answer.code, ()
+            await asyncio.to_thread(self._take, row, answer)
+        return "done", answer.detail, "", tuple(answer.files)
 
     def _record(self) -> dict[str, Any]:
-        """All that the manifest says of the job, for `export`."""
+        """All that is known of the job so far, for `report` and `export`."""
         models = [
             ref
             for row in self._rows
@@ -333,8 +337,9 @@ class _Run:
             "preset": self._job.preset.name,
             "settings": settings_tables(self._job.preset),
             "outbox": str(self._job.outbox),
-            "stages": [asdict(event) for event in self.events_in_order() if event.stage != "export"],
+            "stages": [asdict(event) for event in self.events_in_order() if event.state != "running"],
             "fallbacks": [asdict(fallback) for fallback in self._job.fallbacks],
+            "warnings": list(self._job.warnings),
             "facts": self._facts,
             "models": [asdict(ref) for ref in models],
         }
@@ -366,6 +371,11 @@ class _Run:
         return result
 
     def _keep(self, row: Stage, cache_key: str, made: Made) -> None:
+        files = self._take(row, made)
+        self._shop.ledger.keep_result(cache_key, row.name, Result(files, made.detail, made.facts))
+
+    def _take(self, row: Stage, made: Made) -> tuple[KeptFile, ...]:
+        """Move what a stage made into the store, for the stages after it."""
         files: list[KeptFile] = []
         for name, path in made.files.items():
             suffix = path.suffix if path.is_file() else ""
@@ -373,7 +383,7 @@ class _Run:
             self._artifacts[name] = artifact
             files.append(KeptFile(name, artifact.sha256, suffix))
         self._facts[row.name] = made.facts
-        self._shop.ledger.keep_result(cache_key, row.name, Result(tuple(files), made.detail, made.facts))
+        return tuple(files)
 
     def _tell_progress(self, event: StageEvent) -> None:
         latest = self._events.get(event.stage)

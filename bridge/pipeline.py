@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from bridge.stages import analyse, convert, effects, export, mix, separate, transcribe
+from bridge.stages import analyse, convert, effects, export, mix, report, separate, transcribe
 from bridge.types import ArtifactKind, Bounce, Fallback, Made, ModelRef, Skip
 
 LaneName = Literal["heavy", "light"]
@@ -27,6 +27,7 @@ KINDS: Mapping[str, ArtifactKind] = {
     "voice": "audio",
     "lead": "audio",
     "mix": "audio",
+    "report": "report",
 }
 """What each artifact is. `bounce` and `record` are given by the job itself."""
 
@@ -96,9 +97,16 @@ PIPELINE: tuple[Stage, ...] = (
     stage(effects, needs=("stems", "grid"), wants_if_asked=("voice",), gives=("lead",), lane="light"),
     stage(mix, needs=("stems", "grid"), wants=("lead",), gives=("mix",), lane="light"),
     stage(
+        report,
+        needs=("bounce", "record"),
+        wants=("grid", "notes", "lead", "mix"),
+        gives=("report",),
+        lane="light",
+    ),
+    stage(
         export,  # last: it writes the manifest
         needs=("bounce", "record"),
-        wants=("stems", "grid", "notes", "notes_quantised", "voice", "lead", "mix"),
+        wants=("stems", "grid", "notes", "notes_quantised", "voice", "lead", "mix", "report"),
         gives=(),
         lane="light",
     ),

@@ -78,7 +78,7 @@ def build_preset(name: str, table: Mapping[str, Any], where: str, overrides: Ove
 
 def _check_it_can_run(settings: Mapping[str, Any], where: str) -> None:
     """Each stage must get what it needs from another one of the preset."""
-    if set(settings) == {"export"}:
+    if all("record" in STAGES[name].needs for name in settings):
         raise PresetError(f"{where}: it runs no stage. Add at least [separate] or [analyse].")
     made = {"bounce", "record"}.union(*(STAGES[name].gives for name in settings))
     for name in settings:

@@ -44,6 +44,7 @@ WHAT_IT_IS = {
     "voice": "another character, dry",
     "lead": "the same with effects",
     "mix": "lead over the music",
+    "report": "output against input, what ran; opens in a browser",
 }
 
 

@@ -81,14 +81,32 @@ def effects(
     return obey("effects", ("lead",), settings, context)
 
 
-def export(
+def report(
     bounce: Bounce, record: Artifact, lead: Artifact | None, *, settings: FakeSettings, context: Context
+) -> Made | Skip:
+    """Everything -> report: what it was told"""
+    calls.append("report")
+    path = context.workdir / "report.html"
+    path.write_bytes(record.path.read_bytes())
+    return Made({"report": path})
+
+
+def export(
+    bounce: Bounce,
+    record: Artifact,
+    lead: Artifact | None,
+    report: Artifact | None,
+    *,
+    settings: FakeSettings,
+    context: Context,
 ) -> Made | Skip:
     """Everything -> a folder"""
     calls.append("export")
     folder = context.workdir.parent.parent / "published"
     folder.mkdir(exist_ok=True)
     (folder / "record.json").write_bytes(record.path.read_bytes())
+    if report is not None:
+        (folder / "report.html").write_bytes(report.path.read_bytes())
     return Made({}, str(folder), {"folder": str(folder)})
 
 
@@ -105,7 +123,8 @@ def fake_pipeline() -> tuple[Stage, ...]:
             gives=("lead",),
             lane="light",
         ),
-        stage(_module(export), needs=("bounce", "record"), wants=("lead",), gives=(), lane="light"),
+        stage(_module(report), needs=("bounce", "record"), wants=("lead",), gives=("report",), lane="light"),
+        stage(_module(export), needs=("bounce", "record"), wants=("lead", "report"), gives=(), lane="light"),
     )
 
 

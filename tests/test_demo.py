@@ -17,7 +17,7 @@ from bridge.demo import SONG, run_demo
 from bridge.errors import StageError
 from bridge.terminal import PipeSafeConsole, StageBars
 
-EVERYTHING = ["vocals", "drums", "bass", "other", "voice", "lead", "mix", "notes", "notes_quantised"]
+EVERYTHING = ["vocals", "drums", "bass", "other", "voice", "lead", "mix", "notes", "notes_quantised", "report"]
 
 
 def test_the_song_that_ships_is_small_and_has_its_card() -> None:

@@ -73,6 +73,7 @@ class Desk:
             "voice": None,
             "lead": None,
             "mix": Artifact("mix", "audio", folder / "mix.wav", ""),
+            "report": None,
         }
         self.job_id = "0123456789ab"
         self.stage_state = "done"
@@ -193,6 +194,23 @@ def test_the_manifest_holds_to_its_schema_and_its_files(tmp_path: Path) -> None:
     assert [a.name for a in told.artifacts if a.approximate] == ["bass"]
     assert told.tempo is not None
     assert (told.tempo.bpm, told.tempo.source, told.key) == (120.0, "name", "C major")
+
+
+def test_the_report_comes_back_too_but_alone_it_is_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    path = tmp_path / "report.html"
+    path.write_text("<!doctype html>")
+    desk.artifacts["report"] = Artifact("report", "report", path, "")
+    folder = desk.export(audio=False)
+    assert (folder / "Song_report.html").read_text() == "<!doctype html>"
+    jsonschema.validate(json.loads((folder / manifest.NAME).read_text()), SCHEMA)
+    assert manifest.verify(folder) == ()
+    told = manifest.read_manifest(folder).artifacts[-1]
+    assert (told.name, told.kind, told.start_frames, told.frames) == ("report", "report", 0, None)
+    desk.artifacts |= dict.fromkeys(desk.artifacts.keys() - {"report"})
+    desk.job_id, desk.stage_state = "another job!", "failed"
+    with pytest.raises(AssertionError, match="nothing comes back"):
+        desk.export()
 
 
 def test_a_taken_name_gives_a_revision_and_nothing_is_overwritten(tmp_path: Path) -> None:

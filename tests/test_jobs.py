@@ -84,14 +84,35 @@ def test_the_same_job_again_takes_everything_from_the_cache_but_publishes(
     run(homes, make_job(tmp_path))
     calls.clear()
     result = run(homes, make_job(tmp_path))
-    assert calls == ["export"]
+    assert calls == ["report", "export"]
     assert states(result) == {
         "separate": "cached",
         "analyse": "cached",
         "convert": "cached",
         "effects": "cached",
+        "report": "done",
         "export": "done",
     }
+
+
+def test_report_and_export_are_told_how_every_stage_before_them_went(homes: Folders, tmp_path: Path) -> None:
+    job = dataclasses.replace(make_job(tmp_path, effects="fail"), warnings=("an odd sidecar",))
+    folder = run(homes, job).folder
+    assert folder is not None
+    told = {name: json.loads((folder / name).read_text()) for name in ("report.html", "record.json")}
+    before = {"separate": "done", "analyse": "done", "convert": "done", "effects": "failed"}
+    went = {name: {e["stage"]: e["state"] for e in record["stages"]} for name, record in told.items()}
+    assert went == {"report.html": before, "record.json": {**before, "report": "done"}}
+    assert told["report.html"]["warnings"] == ["an odd sidecar"]
+
+
+def test_a_report_is_never_an_earlier_runs(homes: Folders, tmp_path: Path) -> None:
+    """It tells states and seconds of its own run, though every other result may be an old one."""
+    run(homes, make_job(tmp_path))
+    folder = run(homes, make_job(tmp_path)).folder
+    assert folder is not None
+    told = json.loads((folder / "report.html").read_text())["stages"]
+    assert {event["state"] for event in told} == {"cached"}
 
 
 def test_a_damaged_artifact_is_made_again(homes: Folders, tmp_path: Path) -> None:
@@ -100,7 +121,7 @@ def test_a_damaged_artifact_is_made_again(homes: Folders, tmp_path: Path) -> Non
         path.write_bytes(b"damaged")
     calls.clear()
     assert run(homes, make_job(tmp_path)).exit_code() == 0
-    assert calls == ["separate", "analyse", "convert", "effects", "export"]
+    assert calls == ["separate", "analyse", "convert", "effects", "report", "export"]
 
 
 def test_another_setting_of_one_stage_runs_that_stage_and_what_depends_on_it(
@@ -118,7 +139,7 @@ def test_another_setting_of_one_stage_runs_that_stage_and_what_depends_on_it(
         utc_now(),
     )
     run(homes, job)
-    assert calls == ["convert", "effects", "export"]
+    assert calls == ["convert", "effects", "report", "export"]
 
 
 def test_a_failed_stage_takes_only_what_needs_it(homes: Folders, tmp_path: Path) -> None:
@@ -128,6 +149,7 @@ def test_a_failed_stage_takes_only_what_needs_it(homes: Folders, tmp_path: Path)
         "analyse": "done",  # it only wants the stems
         "convert": "skipped",
         "effects": "skipped",
+        "report": "done",
         "export": "done",
     }
     assert result.exit_code() == 1
@@ -338,7 +360,8 @@ def test_the_record_names_what_ran(homes: Folders, tmp_path: Path) -> None:
     result = run(homes, make_job(tmp_path))
     assert result.folder is not None
     record = json.loads((result.folder / "record.json").read_text())
-    assert [stage["stage"] for stage in record["stages"]] == ["separate", "analyse", "convert", "effects"]
+    ran = [stage["stage"] for stage in record["stages"]]
+    assert ran == ["separate", "analyse", "convert", "effects", "report"]
     assert record["facts"]["convert"] == {"said": "convert"}
 
 

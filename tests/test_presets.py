@@ -32,8 +32,8 @@ def own_preset(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("default", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "export"]),
-        ("offline", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "export"]),
+        ("default", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "report", "export"]),
+        ("offline", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "report", "export"]),
         ("stems-only", ["separate", "analyse", "export"]),
         ("midi-only", ["separate", "analyse", "transcribe", "export"]),
     ],
@@ -73,6 +73,7 @@ def test_ones_own_preset_wins_over_a_shipped_one_of_the_same_name() -> None:
         ("[mix]\n", "[mix] needs stems. Add [separate]"),
         ("[separate]\n[transcribe]\n", "[transcribe] needs grid. Add [analyse]"),
         ("", "it runs no stage"),
+        ("[report]\n", "it runs no stage"),
     ],
 )
 def test_a_mistake_is_told_with_file_key_and_value(text: str, says: str) -> None:

@@ -67,6 +67,7 @@ def export(
     voice: Artifact | None,
     lead: Artifact | None,
     mix: Artifact | None,
+    report: Artifact | None,
     *,
     settings: ExportSettings,
     context: Context,
@@ -80,7 +81,7 @@ def export(
     outbox = Path(told["outbox"])
     song = song_folder_name(bounce.name)
     earlier = _published_before(
-        outbox, song, told["id"], _names(settings, stems, notes, notes_quantised, voice, lead, mix)
+        outbox, song, told["id"], _names(settings, stems, notes, notes_quantised, voice, lead, mix, report)
     )
     if earlier is not None:
         return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
@@ -100,6 +101,7 @@ def export(
             found = read_grid(grid.path) if grid else None
             if not returned and (found is None or any(e["state"] == "failed" for e in told["stages"])):
                 return Skip("nothing was made, so nothing comes back", "nothing_made")
+            returned += [_deliver_report(delivery, report)] if report else []
             folder, revision = _publish(delivery, outbox, song, returned, found)
         finally:
             if building.exists():
@@ -115,7 +117,7 @@ def export(
 def _names(settings: ExportSettings, stems: Artifact | None, *others: Artifact | None) -> set[str]:
     """What will be delivered, by name."""
     sounds = settings.audio
-    names = {a.name for a in others if a and (sounds or a.name in ("notes", "notes_quantised"))}
+    names = {a.name for a in others if a and (sounds or a.kind != "audio")}
     return names | {name for name in STEMS if sounds and stems and (stems.path / f"{name}.wav").exists()}
 
 
@@ -227,6 +229,12 @@ def _deliver_midi(delivery: Delivery, artifact: Artifact) -> manifest.ManifestAr
     file.tracks[0].insert(0, mido.MetaMessage("text", text=provenance, time=0))
     file.save(target)
     return _describe(delivery, artifact.name, target, "midi")
+
+
+def _deliver_report(delivery: Delivery, artifact: Artifact) -> manifest.ManifestArtifact:
+    target = delivery.folder / f"{delivery.prefix}_{artifact.name}.html"
+    shutil.copyfile(artifact.path, target)
+    return manifest.ManifestArtifact(artifact.name, "report", target.name, file_sha256(target))
 
 
 def _tag_and_describe(

@@ -1,0 +1,1 @@
+"""The report's room: how what came out compares with what went in, as figures, pictures and one page."""

@@ -1,0 +1,143 @@
+"""One HTML page on a job: what came out against what went in, with controls; what ran, from what, how long.
+
+It opens by a double click and needs no network. It tells of this very run, so it is made anew each time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bridge.grid import read_grid
+from bridge.midi import read_midi
+from bridge.reporting import pictures
+from bridge.reporting.controls import Control, controls
+from bridge.reporting.correlation import correlate, read_signal
+from bridge.reporting.loudness import Loudness, measure
+from bridge.reporting.page import Page, render
+from bridge.reporting.spectrogram import likeness, spectrogram
+from bridge.types import Artifact, Bounce, Context, Made, Skip
+
+STAGE_VERSION = "1"
+BOUNCE = "bounce"
+WHAT_CAME_OUT: Mapping[str, str] = {
+    "mix": "the lead over the original music",
+    "lead": "the vocal in another character, with effects",
+}
+MADE_BY = {"grid": "analyse", "notes": "transcribe", "lead": "effects", "mix": "mix"}
+
+ROLLS = ("notes",)
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """There is nothing to set."""
+
+
+def report(
+    bounce: Bounce,
+    record: Artifact,
+    grid: Artifact | None,
+    notes: Artifact | None,
+    lead: Artifact | None,
+    mix: Artifact | None,
+    *,
+    settings: ReportSettings,
+    context: Context,
+) -> Made | Skip:
+    """Make `report`; what is not there is left out with the reason. `facts` hold the correlations."""
+    told = json.loads(record.path.read_text(encoding="utf-8"))
+    given = {artifact.name: artifact for artifact in (grid, notes, lead, mix) if artifact}
+    sounds: dict[str, Path] = {name: given[name].path for name in ("lead", "mix") if name in given}
+    outputs = {name: path for name, path in sounds.items() if name != "lead" or len(sounds) == 1}
+    compared, yardsticks, drawn = _compare(bounce.path, outputs, partial(context.report, 0, 3))
+    loudness = _measure({BOUNCE: bounce.path, **sounds}, partial(context.report, 1, 3))
+    drawn["curves"] = pictures.loudness_curves(loudness)
+    context.report(2, 3)
+    why_not = {name: _why_not(name, told) for name in MADE_BY if name not in given}
+    for name in ROLLS:
+        if name in given:
+            phrase, tempo = read_midi(given[name].path, bounce.sample_rate_hz)
+            if phrase.notes:
+                drawn[name] = pictures.piano_roll(phrase, tempo)
+            else:
+                why_not[name] = f"No {name}: the file holds no note."
+    page = Page(
+        bounce=bounce,
+        record=told,
+        grid=read_grid(grid.path) if grid else None,
+        outputs=compared,
+        controls=yardsticks,
+        loudness=loudness,
+        pictures=drawn,
+        why_not=why_not,
+    )
+    path = context.workdir / "report.html"
+    path.write_text(render(page), encoding="utf-8")
+    context.report(3, 3)
+    return Made({"report": path}, _detail(compared), _facts((*compared, *yardsticks)))
+
+
+def _compare(
+    bounce: Path, outputs: Mapping[str, Path], tick: Tick
+) -> tuple[tuple[Control, ...], tuple[Control, ...], dict[str, pictures.Svg]]:
+    """Outputs and controls against the bounce, and the pictures of it; nothing where nothing came out."""
+    if not outputs:
+        return (), (), {}
+    signal = read_signal(bounce, tick)
+    compared = tuple(
+        Control(name, WHAT_CAME_OUT[name], correlate(signal, read_signal(path, tick)))
+        for name, path in outputs.items()
+    )
+    yardsticks = controls(signal, tick)
+    spectra = {name: spectrogram(path, tick) for name, path in {BOUNCE: bounce, **outputs}.items()}
+    matrices = {name: likeness(spectra[BOUNCE], found) for name, found in spectra.items()}
+    seconds = {name: found.seconds for name, found in spectra.items()}
+    drawn = {
+        "spectrograms": pictures.spectrograms(spectra),
+        "likenesses": pictures.likenesses(matrices, seconds),
+    }
+    correlations = {row.name: row.correlation for row in (*compared, *yardsticks) if row.correlation}
+    if correlations:
+        drawn["lag"] = pictures.power_against_lag(correlations)
+    return compared, yardsticks, drawn
+
+
+def _measure(sounds: Mapping[str, Path], tick: Tick) -> dict[str, Loudness]:
+    return {name: measure(path, tick) for name, path in sounds.items()}
+
+
+def _why_not(name: str, told: Mapping[str, Any]) -> str:
+    stage = MADE_BY[name]
+    event = next((event for event in told["stages"] if event["stage"] == stage), None)
+    if event is None:
+        why = f"the preset {told['preset']} does not run {stage}"
+    elif event["state"] in ("done", "cached"):
+        why = f"{stage} made none"
+    else:
+        why = f"{stage} {event['state']}" + (f": {event['detail']}" if event["detail"] else "")
+    return f"No {name.replace('_', ' ')}: {why}."
+
+
+def _detail(compared: tuple[Control, ...]) -> str:
+    found = [
+        f"{row.name} {row.correlation.highest:.2f} at {row.correlation.lag_s:.3f} s"
+        for row in compared
+        if row.correlation
+    ]
+    return f"likeness to the bounce: {', '.join(found)}" if found else ""
+
+
+def _facts(rows: tuple[Control, ...]) -> dict[str, Any]:
+    found = {row.name: row.correlation for row in rows if row.correlation}
+    return {
+        "correlation": {
+            name: {"highest": one.highest, "lag_s": one.lag_s, "raw": one.raw} for name, one in found.items()
+        }
+    }
