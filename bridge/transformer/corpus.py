@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.transformer.duplicates import Notes, fingerprint, groups_of_variants
+from bridge.transformer.duplicates import Notes, fingerprint, groups_of_variants, melody
 from bridge.transformer.parts import PARTS
-from bridge.transformer.readers.score import STEPS_PER_BEAT
+from bridge.transformer.readers.score import STEPS_PER_BEAT, Piece
 from bridge.transformer.sources import SOURCES
 from bridge.types import Phrase
 
@@ -66,10 +66,11 @@ def build(sources: Sequence[str] = ()) -> Iterator[Work]:
         InputError: a package that a source comes from is missing, or a file in it is damaged.
     """
     seen: set[str] = set()
+    tunes: list[Piece] = []
     for source in SOURCES:
         if sources and source.name not in sources:
             continue
-        for piece in source.read():
+        for piece in source.read(tunes):
             phrase = shorten(piece.phrase, piece.bar_beats)
             if not is_sound(phrase, piece.bar_beats):
                 continue
@@ -78,7 +79,10 @@ def build(sources: Sequence[str] = ()) -> Iterator[Work]:
                 continue
             seen.add(mark)
             name = f"{source.name}/{piece.name}"
-            group = (title_group(piece.title) if source.titled else "") or name
+            title = title_group(piece.title) if source.titled else ""
+            if source.tunes and title:
+                tunes.append(Piece(piece.name, title, phrase, piece.bar_beats))
+            group = title or name
             yield Work(name, source.name, source.licence, group, phrase, piece.bar_beats)
 
 
@@ -140,7 +144,9 @@ def write_corpus(works: Iterable[Work], folder: Path) -> tuple[StoredWork, ...]:
     """Group variants of one tune, split, and write corpus.npz and corpus.json into `folder`."""
     kept = list(works)
     notes = [columns(work.phrase) for work in kept]
-    groups = groups_of_variants([work.group for work in kept], notes)
+    arranged = {source.name for source in SOURCES if source.arranged}
+    melodies = [[] if work.source in arranged else melody(own) for work, own in zip(kept, notes, strict=True)]
+    groups = groups_of_variants([work.group for work in kept], melodies)
     stored = tuple(
         StoredWork(
             work.name,
@@ -156,7 +162,7 @@ def write_corpus(works: Iterable[Work], folder: Path) -> tuple[StoredWork, ...]:
     )
     folder.mkdir(parents=True, exist_ok=True)
     joined = {name: np.concatenate([getattr(own, name) for own in notes]) for name in Notes.NAMES}
-    np.savez_compressed(folder / "corpus.npz", **joined)
+    np.savez_compressed(folder / "corpus.npz", allow_pickle=False, **joined)
     (folder / "corpus.json").write_text(json.dumps(_index(stored), indent=0) + "\n", "utf-8")
     return stored
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.transformer.columns import Columns, columns_of, transpose_columns
-from bridge.transformer.keys import find_key, semitones_to_c
-from bridge.transformer.tokens import DRUMS, LENGTH, LENGTHS_STEPS, PART, PITCH, Rows, transposed
+from bridge.transformer.keys import key_of, semitones_to_c
+from bridge.transformer.tokens import Rows, transposed
 
 LONGEST_TURN = 1024  # rows taken from one work before another has its turn
 MOVED_SHARE = 0.15  # of the turns are transposed at random: a key can be heard wrongly
@@ -31,15 +31,8 @@ class Piece:
 
 def piece_of(name: str, source: str, split: str, bar_steps: int, rows: Rows) -> Piece:
     """A piece from rows in any key."""
-    in_c = transposed(rows, semitones_to_c(*find_key(pitch_class_weights(rows))))
+    in_c = transposed(rows, semitones_to_c(*key_of(rows)))
     return Piece(name, source, split, bar_steps, in_c, columns_of(in_c, bar_steps))
-
-
-def pitch_class_weights(rows: Rows) -> npt.NDArray[np.float64]:
-    """How long each of the 12 pitch classes sounds, in steps; drums left out."""
-    pitched = rows[rows[:, PART] < DRUMS]
-    lengths = np.array(LENGTHS_STEPS, float)[pitched[:, LENGTH]]
-    return np.bincount(pitched[:, PITCH] % 12, lengths, minlength=12)[:12]
 
 
 class Turns:

@@ -14,6 +14,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bridge.transformer.parts import PARTS
+
+DRUMS = PARTS.index("drums")
 GRAM = 8  # intervals in a row that make one mark of a tune
 SHARED = 0.3  # of the shorter work's marks stand in the other: variants of one tune
 MOST_HOLDERS = 24  # a mark that stands in more works is a commonplace
@@ -44,10 +47,10 @@ def fingerprint(notes: Notes) -> str:
     return digest.hexdigest()
 
 
-def groups_of_variants(groups: Sequence[str], works: Sequence[Notes]) -> list[str]:
-    """The groups again, those joined whose works share a good part of their melody.
+def groups_of_variants(groups: Sequence[str], melodies: Sequence[Sequence[int]]) -> list[str]:
+    """Each work's group again, those joined whose works share a good part of their melody.
 
-    A melody is the highest note of each onset, as intervals, so neither key nor rhythm counts.
+    Melodies count as intervals, so neither key nor rhythm matters; an empty one joins nothing.
     """
     parent: dict[str, str] = {group: group for group in groups}
 
@@ -57,21 +60,24 @@ def groups_of_variants(groups: Sequence[str], works: Sequence[Notes]) -> list[st
             group = parent[group]
         return group
 
-    for one, other in _variants(works):
+    for one, other in _variants(melodies):
         first, second = sorted((root(groups[one]), root(groups[other])))
         parent[second] = first
     return [root(group) for group in groups]
 
 
-def melody(notes: Notes) -> npt.NDArray[np.int32]:
-    """The highest pitch of each onset."""
-    order = np.lexsort((-notes.pitch.astype(np.int32), notes.start_steps))
-    first = np.unique(notes.start_steps[order], return_index=True)[1]
-    return notes.pitch[order][first].astype(np.int32)
+def melody(notes: Notes) -> list[int]:
+    """The highest pitch of each onset, drums left out."""
+    pitched = notes.part != DRUMS
+    pitches, starts = notes.pitch[pitched].astype(np.int32), notes.start_steps[pitched]
+    order = np.lexsort((-pitches, starts))
+    first = np.unique(starts[order], return_index=True)[1]
+    return [int(pitch) for pitch in pitches[order][first]]
 
 
-def _variants(works: Sequence[Notes]) -> list[tuple[int, int]]:
-    marks = [_marks(notes) for notes in works]
+def _variants(melodies: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Pairs of works that share enough marks."""
+    marks = [_marks(pitches) for pitches in melodies]
     holders: dict[int, list[int]] = defaultdict(list)
     for work, own in enumerate(marks):
         for mark in own:
@@ -85,11 +91,11 @@ def _variants(works: Sequence[Notes]) -> list[tuple[int, int]]:
     return [pair for pair, n in shared.items() if n >= SHARED * min(len(marks[w]) for w in pair)]
 
 
-def _marks(notes: Notes) -> list[int]:
-    """Each run of eight intervals of the melody, packed into one number, once."""
-    steps = np.clip(np.diff(melody(notes)), -31, 32) + 31
+def _marks(pitches: Sequence[int]) -> list[int]:
+    """Each run of eight intervals of a melody, packed into one number, once."""
+    steps = (np.clip(np.diff(np.array(pitches, np.int64)), -31, 32) + 31).astype(np.int64)
     if len(steps) < GRAM:
         return []
-    runs = np.lib.stride_tricks.sliding_window_view(steps.astype(np.int64), GRAM)
+    runs = np.lib.stride_tricks.sliding_window_view(steps, GRAM)
     packed: npt.NDArray[np.int64] = (runs << (6 * np.arange(GRAM, dtype=np.int64))).sum(axis=1)
     return [int(mark) for mark in np.unique(packed)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import InputError
+from bridge.transformer.tokens import DRUMS, LENGTH, LENGTHS_STEPS, PART, PITCH, Rows
 
 TONICS: Mapping[str, int] = {
     "C": 0, "C#": 1, "Db": 1, "D": 2, "D#": 3, "Eb": 3, "E": 4, "Fb": 4, "F": 5, "E#": 5, "F#": 6, "Gb": 6,
@@ -49,6 +50,13 @@ def scale_of(key: str) -> frozenset[int]:
             f"scales are {', '.join(SCALES)}."
         )
     return frozenset((tonic + step) % 12 for step in SCALES[name])
+
+
+def key_of(rows: Rows) -> tuple[int, str]:
+    """Tonic and mode of rows, each note weighted by its length; drums left out."""
+    pitched = rows[rows[:, PART] < DRUMS]
+    lengths_steps = np.array(LENGTHS_STEPS, float)[pitched[:, LENGTH]]
+    return find_key(np.bincount(pitched[:, PITCH] % 12, lengths_steps, minlength=12).astype(np.float64))
 
 
 def find_key(weights: npt.NDArray[np.float64]) -> tuple[int, str]:

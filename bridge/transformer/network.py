@@ -44,6 +44,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.width))
         self.heads = nn.ModuleList(Head(shape, field) for field in range(len(FIELDS)))
+        self.input_starts: Tensor
         self.register_buffer("input_starts", _starts(INPUTS), persistent=False)
 
     def forward(self, batch: Batch) -> list[Tensor]:
@@ -51,7 +52,7 @@ class Network(nn.Module):
         size, rows, _ = batch.inputs.shape
         columns = (batch.inputs + self.input_starts).flatten(0, 1)  # (batch, rows, c) -> (batch * rows, c)
         x = functional.embedding_bag(columns, self.embedding, mode="sum")
-        x = x.unflatten(0, (size, rows))  # (batch * rows, width) -> (batch, rows, width)
+        x = x.reshape(size, rows, -1)  # (batch * rows, width) -> (batch, rows, width)
         turns = rotation(rows, self.shape.width // self.shape.heads)
         for block in self.blocks:
             x = block(x, turns)
@@ -65,7 +66,7 @@ class Network(nn.Module):
                 batch.hints[:, :, field].flatten(0, 1),  # (batch, rows, hints) -> (batch * rows, hints)
                 batch.trust[:, :, field].flatten(0, 1),
             )
-            told.append(functional.log_softmax(logits, -1).unflatten(0, (size, rows)))
+            told.append(functional.log_softmax(logits, -1).reshape(size, rows, -1))
         return told
 
 
@@ -86,12 +87,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.dropout(self._attend(rms_norm(x, self.norm_attention), turns))
         inner = functional.gelu(functional.linear(rms_norm(x, self.norm_inner), self.up), approximate="tanh")
-        return x + self.dropout(functional.linear(inner, self.down))
+        changed: Tensor = self.dropout(functional.linear(inner, self.down))
+        return x + changed
 
     def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
         joined = functional.linear(x, self.query_key_value)
         # (batch, rows, 3 * width) -> (batch, rows, 3, heads, d) -> 3 x (batch, heads, rows, d)
-        query, key, value = joined.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = joined.reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         heard = functional.scaled_dot_product_attention(
             rotate(query, turns), rotate(key, turns), value, is_causal=True
         )
@@ -110,6 +112,7 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(SIZES[field]))
         self.copy = nn.Parameter(torch.zeros(len(HINTS), TRUST))
         self.copy_mix = nn.Parameter(torch.zeros(len(HINTS), shape.head_width))
+        self.starts: Tensor
         self.register_buffer("starts", _starts(CONDITIONS[field]), persistent=False)
 
     def forward(self, x: Tensor, conditions: Tensor, hints: Tensor, trust: Tensor) -> Tensor:

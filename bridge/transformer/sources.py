@@ -9,17 +9,29 @@ folder and every file was looked at, and what bars such use, reserves rights or 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.errors import InputError
 from bridge.transformer.readers.abc import read_abc
+from bridge.transformer.readers.arranger import SONGS, arrange_song, arrange_tune, find_grooves, in_three
+from bridge.transformer.readers.midi_files import read_midi_piece
 from bridge.transformer.readers.musicxml import read_musicxml
 from bridge.transformer.readers.score import Piece
+from bridge.transformer.readers.wad import midi_lumps
 
-PUBLIC_DOMAIN = "LicenseRef-public-domain-music"
-"""Music out of copyright; the encoder gave it to music21 for redistribution and states no restriction."""
+NO_RESTRICTION = "LicenseRef-music21-no-restriction"
+"""Music out of copyright, its encoding given to music21 for redistribution, no restriction stated in any file."""
+WADS = Path("/usr/share/games/doom")
+ARRANGEMENTS_PER_SONG = 5
+ARRANGED_TUNES = 200
+ARRANGED_BARS = 17  # with the bar of the upbeat
+
+
+Tunes = Sequence[Piece]
+"""The folk tunes kept so far; their titles are their groups."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +40,11 @@ class Source:
 
     name: str
     licence: str  # SPDX where there is one
-    note: str  # whose encoding
-    read: Callable[[], Iterator[Piece]]
+    note: str  # what it is, and whose encoding
+    read: Callable[[Tunes], Iterator[Piece]]
     titled: bool = False  # works of one title are one tune; else each work stands for itself
+    tunes: bool = False  # the arranger may take its melodies from here
+    arranged: bool = False  # made by an arranger: not music by people, and its own melody says little
 
 
 def music21_folder(name: str) -> Path:
@@ -45,42 +59,99 @@ def music21_folder(name: str) -> Path:
     return Path(spec.origin).parent / "corpus" / name
 
 
-def _abc(folder: str) -> Callable[[], Iterator[Piece]]:
-    def read() -> Iterator[Piece]:
+def _abc(folder: str) -> Callable[[Tunes], Iterator[Piece]]:
+    def read(_: Tunes) -> Iterator[Piece]:
         for path in sorted(music21_folder(folder).glob("*.abc")):
             for piece in read_abc(path.read_text("latin-1")):
-                yield Piece(f"{path.stem}/{piece.name}", piece.title, piece.phrase, piece.bar_beats)
+                yield replace(piece, name=f"{path.stem}/{piece.name}")
 
     return read
 
 
-def _scores(folder: str, part: str) -> Callable[[], Iterator[Piece]]:
-    def read() -> Iterator[Piece]:
-        root = music21_folder(folder)
-        for path in sorted(root.rglob("*")):
-            if path.suffix in (".mxl", ".xml", ".musicxml"):
-                piece = read_musicxml(path, part)
-                name = path.relative_to(root).with_suffix("").as_posix()
-                yield Piece(name, piece.title, piece.phrase, piece.bar_beats)
+def _scores(folders: Sequence[str], part: str) -> Callable[[Tunes], Iterator[Piece]]:
+    def read(_: Tunes) -> Iterator[Piece]:
+        for folder in folders:
+            root = music21_folder(folder)
+            for path in sorted(root.rglob("*")):
+                if path.suffix in (".mxl", ".xml", ".musicxml"):
+                    name = path.relative_to(root.parent).with_suffix("").as_posix()
+                    yield replace(read_musicxml(path, part), name=name)
 
     return read
+
+
+def _freedoom(_: Tunes) -> Iterator[Piece]:
+    for game in ("freedoom1", "freedoom2", "freedm"):
+        path = WADS / f"{game}.wad"
+        if not path.is_file():
+            raise InputError(f"{path} is missing. Install it with: apt-get install freedoom freedm")
+        for name, data in midi_lumps(path.read_bytes(), str(path)):
+            piece = read_midi_piece(data, f"{game}/{name}")
+            if piece:
+                yield piece
+
+
+def _arranger(tunes: Tunes) -> Iterator[Piece]:
+    grooves = find_grooves()
+    for title in SONGS:
+        for number in range(ARRANGEMENTS_PER_SONG):
+            chance = random.Random(f"{title} {number}")
+            yield arrange_song(title, chance.choice(grooves), chance.randrange(12), chance.randrange(1 << 20))
+    chance = random.Random("tunes")
+    fitting = [tune for tune in tunes if tune.bar_beats in (3.0, 4.0)]
+    for tune in chance.sample(fitting, min(ARRANGED_TUNES, len(fitting))):
+        suited = [g for g in grooves if (g.bar_beats, g.mma_beats == 3) == (tune.bar_beats, in_three(tune))]
+        semitones = chance.randint(-5, 6)
+        yield arrange_tune(tune, chance.choice(suited), semitones, ARRANGED_BARS, chance.randrange(1 << 20))
 
 
 SOURCES: tuple[Source, ...] = (
-    Source("airds", PUBLIC_DOMAIN, "Aird's Airs, 1778-1801; Jack Campin", _abc("airdsAirs"), titled=True),
     Source(
-        "oneills",
-        PUBLIC_DOMAIN,
-        "O'Neill's Music of Ireland, 1903; many hands",
-        _abc("oneills1850"),
-        titled=True,
+        "airds", NO_RESTRICTION, "Aird's Airs, 1778-1801: Jack Campin", _abc("airdsAirs"),
+        titled=True, tunes=True,
     ),
     Source(
-        "ryans",
-        PUBLIC_DOMAIN,
-        "Ryan's Mammoth Collection, 1883; many hands",
-        _abc("ryansMammoth"),
-        titled=True,
+        "oneills", NO_RESTRICTION, "O'Neill's Music of Ireland, 1903: many hands", _abc("oneills1850"),
+        titled=True, tunes=True,
     ),
-    Source("bach", PUBLIC_DOMAIN, "chorales; Margaret Greentree", _scores("bach", "strings")),
+    Source(
+        "ryans", NO_RESTRICTION, "Ryan's Mammoth Collection, 1883: many hands", _abc("ryansMammoth"),
+        titled=True, tunes=True,
+    ),
+    Source("bach", NO_RESTRICTION, "chorales: Margaret Greentree", _scores(["bach"], "strings")),
+    Source(
+        "quartets", NO_RESTRICTION, "string quartets by Haydn, Mozart, Beethoven, R. Schumann: not named",
+        _scores(
+            ["haydn", "mozart/k80", "mozart/k155", "mozart/k156", "mozart/k458", "beethoven",
+             "schumann_robert/opus41no1"], "strings",
+        ),
+    ),
+    Source("trecento", NO_RESTRICTION, "Italian songs, 14th century: M. S. Cuthbert and students",
+           _scores(["trecento"], "strings")),
+    Source("piano", "CC-BY-SA-4.0", "C. Schumann, Polonaises op. 1: Cypressdome",
+           _scores(["schumann_clara"], "piano")),
+    Source("freedoom", "BSD-3-Clause", "the games' music: contributors to Freedoom", _freedoom),
+    Source(
+        "arranger", "GPL-2.0-or-later", "made by MMA's standard grooves: Bob van der Poel", _arranger,
+        titled=True, arranged=True,
+    ),
+)  # fmt: skip
+
+LEFT_OUT: tuple[tuple[str, str], ...] = (
+    ("essenFolksong", "non-commercial; legal status unclear by its own licence.txt"),
+    ("palestrina", "rights to derivative formats reserved; the licence it refers to isn't there"),
+    ("bach/*.krn", "rights to derivative formats reserved (CCARH)"),
+    ("monteverdi", "several files bear a publisher's copyright of 2003; all come from one hand"),
+    ("nottingham-dataset", "no licence and no encoder named"),
+    ("miscFolk", "one file from a site that has disappeared; the other a handful of tunes"),
+    ("josquin", "GPL-2.0-or-later, but each voice is written as a tune of its own: eight works"),
+    ("chopin, joplin", "no licence; the encoders' own sites name a non-commercial or no licence"),
+    ("leadSheet, demos, theoryExercises", "all rights reserved, or no music"),
+    (
+        "beach, ciconia, corelli, luca, schubert, weber ...",
+        "single works, half of them with licences of their own",
+    ),
+    ("openttd-openmsx (Debian)", 'GPL version 2 only: readme.txt and copyright don\'t say "or later"'),
+    ("MMA's casio, kara, yamaha grooves", "converted from keyboards' own styles"),
 )
+"""What was looked at and not taken, and why."""

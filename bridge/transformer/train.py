@@ -140,7 +140,8 @@ def to_batch(columns: Columns, device: torch.device | str = "cpu") -> Batch:
 
 def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     """Decay for the matrices alone, not for gains, biases and embeddings."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in network.named_parameters():
         (others if parameter.dim() < 2 or "embedding" in name or "copy" in name else matrices).append(
             parameter
