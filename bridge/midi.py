@@ -1,25 +1,23 @@
 """Phrase <-> MIDI bytes and files.
 
 Written files are type 1 at 480 ticks per quarter note: track 0 holds the tempo map, then one track for each
-part, named after it. Every note-on has its note-off, and tick 0 is the bounce's first frame.
+part, named after it. Every note-on has its note-off, and tick 0 is the bounce's first frame. Reading is `sheet`'s.
 """
 
 from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import mido
-from mido.midifiles.meta import KeySignatureError
 
-from bridge.errors import InputError
-from bridge.tempo import beats_to_ticks, first_downbeat_beats, tempo_from_changes, ticks_to_beats
+from bridge.sheet import DRUM_CHANNEL, FIRST_DOWNBEAT, midi_to_sheet, read_sheet
+from bridge.tempo import beats_to_ticks, first_downbeat_beats
 from bridge.types import PPQ, Note, Phrase, TempoMap
 
-DRUM_CHANNEL = 9  # channel 10 for musicians
-FIRST_DOWNBEAT = "first downbeat"
 INSTRUMENTS = {  # part: (channel, General MIDI program counted from 0)
     "vocals": (0, 53),  # voice oohs
     "bass": (1, 33),  # fingered bass
@@ -64,36 +62,62 @@ KEY_NAMES = frozenset(
         "A#m",
     ]
 )
+SLOWEST_US, FASTEST_US = 0xFFFFFF, 1
+"""Microseconds per quarter note that a file can hold: tempi outside 3.6 to 60,000,000 bpm become the nearest."""
 SPARE_CHANNELS = (7, 8, 10, 11, 12, 13, 14, 15)
 RESPELLED = {"D#": "Eb", "G#": "Ab", "A#": "Bb", "Dbm": "C#m", "Gbm": "F#m"}
 """Keys that a MIDI key signature can't name, and the same key in another spelling."""
+
+Event = tuple[int, mido.Message]
+"""When, in the unit that `place` counts in, and what."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One part of a phrase as MIDI plays it."""
+
+    part: str
+    events: tuple[Event, ...]  # its program, then note-ons and note-offs
+
+
+def tracks(phrase: Phrase, place: Callable[[float], int]) -> list[Track]:
+    """The phrase part by part; `place` turns beats into ticks, frames or another unit.
+
+    Notes of one part on one pitch that overlap are cut, so that each note-off belongs to one note-on; of those
+    that begin at one place the loudest stays. What reaches out of the phrase is cut to it, and a note that
+    begins outside begins at its first or last place instead; only a phrase without length holds none.
+    """
+    by_part: dict[str, list[Note]] = defaultdict(list)
+    for note in phrase.notes:
+        by_part[note.part].append(note)
+    spare = iter(SPARE_CHANNELS)
+    made = []
+    for part in sorted(by_part, key=lambda name: (INSTRUMENTS.get(name, (16, 0)), name)):
+        channel, program = INSTRUMENTS.get(part) or (next(spare, SPARE_CHANNELS[-1]), 0)
+        change = mido.Message("program_change", channel=channel, program=program)
+        notes = _note_events(by_part[part], channel, place, place(phrase.length_beats))
+        made.append(Track(part, ((0, change), *notes)))
+    return made
+
+
+def in_playing_order(events: Iterable[Event]) -> list[Event]:
+    """At one place: first what describes the track, then note-offs, then note-ons from low to high."""
+    rank = {"note_off": 1, "note_on": 2}
+    return sorted(events, key=lambda e: (e[0], rank.get(e[1].type, 0), getattr(e[1], "note", 0)))
 
 
 def phrase_to_midi(
     phrase: Phrase, tempo: TempoMap, *, title: str = "", key: str = "", provenance: str = ""
 ) -> bytes:
-    """The bytes of a MIDI file whose end-of-track lies exactly at `phrase.length_beats`.
+    """The bytes of a MIDI file whose end-of-track lies exactly at `phrase.length_beats`; notes as in `tracks`.
 
-    Notes of one part on one pitch that overlap are cut, so that each note-off belongs to one note-on; of those
-    that begin on one tick the loudest stays. What reaches out of the phrase is cut to it, and a note that begins
-    outside begins on its first or last tick instead; only a phrase without length holds none. `key` reads
-    "C major"; `provenance` becomes a text event.
+    `key` reads "C major"; `provenance` becomes a text event.
     """
     end = beats_to_ticks(phrase.length_beats)
     file = mido.MidiFile(type=1, ticks_per_beat=PPQ, charset="utf-8")
     file.tracks.append(_track(_conductor_events(tempo, title, key, provenance), end))
-    by_part: dict[str, list[Note]] = defaultdict(list)
-    for note in phrase.notes:
-        by_part[note.part].append(note)
-    spare = iter(SPARE_CHANNELS)
-    for part in sorted(by_part, key=lambda name: (INSTRUMENTS.get(name, (16, 0)), name)):
-        channel, program = INSTRUMENTS.get(part) or (next(spare, SPARE_CHANNELS[-1]), 0)
-        events = [
-            (0, mido.MetaMessage("track_name", name=part)),
-            (0, mido.Message("program_change", channel=channel, program=program)),
-            *_note_events(by_part[part], channel, end),
-        ]
-        file.tracks.append(_track(events, end))
+    for track in tracks(phrase, beats_to_ticks):
+        file.tracks.append(_track([(0, mido.MetaMessage("track_name", name=track.part)), *track.events], end))
     buffer = io.BytesIO()
     file.save(file=buffer)
     return buffer.getvalue()
@@ -107,34 +131,17 @@ def write_midi(
 
 
 def read_midi(path: Path, sample_rate_hz: int = 44_100) -> tuple[Phrase, TempoMap]:
-    """Notes and tempo of any type 0 or 1 file; parts are named after tracks, channel 10 is `drums`.
-
-    `sample_rate_hz` is the rate that the tempo map's frames count in.
-
-    Raises:
-        InputError: the file is missing, damaged, of type 2, or timed in SMPTE frames.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise InputError(
-            f"{path} can't be read ({exc.strerror}). Check that it exists and is yours."
-        ) from exc
-    return midi_to_phrase(data, sample_rate_hz, name=str(path))
+    """Notes and tempo of any type 0 or 1 file; parts and errors as in `sheet.read_sheet`."""
+    sheet = read_sheet(path, sample_rate_hz=sample_rate_hz)
+    return sheet.phrase, sheet.tempo
 
 
 def midi_to_phrase(
     data: bytes, sample_rate_hz: int = 44_100, name: str = "the MIDI data"
 ) -> tuple[Phrase, TempoMap]:
     """As `read_midi`, from bytes; `name` stands in the errors."""
-    file = _parse(data, name)
-    if file.type == 2 or file.ticks_per_beat <= 0:
-        kind = "of type 2" if file.type == 2 else "timed in SMPTE frames"
-        raise InputError(f"{name} is a MIDI file {kind}. Export it as type 1 with ticks per quarter note.")
-    notes = [note for track in file.tracks for note in _read_track(track, file.ticks_per_beat)]
-    notes.sort(key=lambda n: (n.start_beats, n.part, n.pitch))
-    ticks = max((sum(message.time for message in track) for track in file.tracks), default=0)
-    return Phrase(tuple(notes), ticks_to_beats(ticks, file.ticks_per_beat)), _read_tempo(file, sample_rate_hz)
+    sheet = midi_to_sheet(data, name, sample_rate_hz=sample_rate_hz)
+    return sheet.phrase, sheet.tempo
 
 
 def _conductor_events(
@@ -153,7 +160,7 @@ def _conductor_events(
     if signature:
         events.append((0, mido.MetaMessage("key_signature", key=signature)))
     for point in tempo.points:
-        microseconds = round(60_000_000 / point.bpm)
+        microseconds = max(FASTEST_US, min(round(60_000_000 / point.bpm), SLOWEST_US))
         events.append((beats_to_ticks(point.beat), mido.MetaMessage("set_tempo", tempo=microseconds)))
     downbeat = beats_to_ticks(first_downbeat_beats(tempo))
     if downbeat > 0:
@@ -169,101 +176,34 @@ def _key_signature(key: str) -> str:
     return name if name in KEY_NAMES else ""
 
 
-def _note_events(notes: Iterable[Note], channel: int, end: int) -> list[tuple[int, mido.Message]]:
+def _note_events(notes: Iterable[Note], channel: int, place: Callable[[float], int], end: int) -> list[Event]:
     by_pitch: dict[int, dict[int, Note]] = defaultdict(dict)
     for note in notes:
-        start = max(0, min(beats_to_ticks(note.start_beats), end - 1))
+        start = max(0, min(place(note.start_beats), end - 1))
         twin = by_pitch[note.pitch].get(start)
         if twin is None or note.velocity > twin.velocity:
             by_pitch[note.pitch][start] = note
     events = []
-    for pitch, at_tick in by_pitch.items() if end > 0 else ():
-        starts = sorted(at_tick)
+    for pitch, placed in by_pitch.items() if end > 0 else ():
+        starts = sorted(placed)
         for start, following in zip(starts, [*starts[1:], end], strict=False):
-            note = at_tick[start]
-            stop = max(start + 1, beats_to_ticks(note.start_beats + note.length_beats))
-            for kind, tick, velocity in (
+            note = placed[start]
+            stop = max(start + 1, place(note.start_beats + note.length_beats))
+            for kind, at, velocity in (
                 ("note_on", start, note.velocity),
                 ("note_off", min(stop, following), 0),
             ):
                 message = mido.Message(kind, channel=channel, note=pitch, velocity=velocity)
-                events.append((tick, message))
+                events.append((at, message))
     return events
 
 
-def _track(events: list[tuple[int, mido.Message]], end: int) -> mido.MidiTrack:
-    # At one tick: first what describes the track, then note-offs, then note-ons from low to high.
-    rank = {"note_off": 1, "note_on": 2}
+def _track(events: list[Event], end: int) -> mido.MidiTrack:
     inside = (event for event in events if event[0] <= end)  # the tempo map may go on after the last note
-    ordered = sorted(inside, key=lambda e: (e[0], rank.get(e[1].type, 0), getattr(e[1], "note", 0)))
     track = mido.MidiTrack()
     now = 0
-    for tick, message in ordered:
+    for tick, message in in_playing_order(inside):
         track.append(message.copy(time=tick - now))
         now = tick
     track.append(mido.MetaMessage("end_of_track", time=end - now))
     return track
-
-
-def _parse(data: bytes, name: str) -> mido.MidiFile:
-    reason = ""
-    for charset in ("utf-8", "latin-1"):  # older programs write latin-1
-        try:
-            return mido.MidiFile(file=io.BytesIO(data), charset=charset, clip=True)
-        except UnicodeDecodeError:
-            continue
-        except (OSError, EOFError, ValueError, LookupError, TypeError, KeySignatureError) as exc:
-            reason = str(exc) or type(exc).__name__
-            break
-    raise InputError(f"{name} is no MIDI file that can be read ({reason}). Export it again as type 1.")
-
-
-def _read_track(track: mido.MidiTrack, ppq: int) -> list[Note]:
-    title = next((m.name.strip() for m in track if m.type == "track_name"), "")
-    sounding: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    notes = []
-
-    def end_note(channel: int, pitch: int, tick: int) -> None:
-        start, velocity = sounding[channel, pitch].pop(0)
-        part = "drums" if channel == DRUM_CHANNEL else title or f"channel {channel + 1}"
-        length = ticks_to_beats(max(tick - start, 1), ppq)
-        notes.append(Note(ticks_to_beats(start, ppq), length, pitch, velocity, part))
-
-    now = 0
-    for message in track:
-        now += message.time
-        if message.type == "note_on" and message.velocity > 0:
-            sounding[message.channel, message.note].append((now, message.velocity))
-        elif message.type in ("note_on", "note_off") and sounding[message.channel, message.note]:
-            end_note(message.channel, message.note, now)
-    for (channel, pitch), waiting in sounding.items():
-        for _ in list(waiting):
-            end_note(channel, pitch, now)
-    return notes
-
-
-def _read_tempo(file: mido.MidiFile, sample_rate_hz: int) -> TempoMap:
-    changes: list[tuple[int, float]] = []
-    metre: tuple[int, int] = (4, 4)
-    metre_seen = False
-    downbeat_frame = 0
-    seconds, bpm = 0.0, 120.0  # MIDI's tempo until the first set_tempo
-    for message in mido.merge_tracks(file.tracks):
-        seconds += ticks_to_beats(message.time, file.ticks_per_beat) * 60.0 / bpm
-        frame = round(seconds * sample_rate_hz)
-        if message.type == "set_tempo" and message.tempo > 0:
-            if not changes and frame > 0:
-                changes.append((0, bpm))
-            bpm = 60_000_000 / message.tempo
-            changes.append((frame, bpm))
-        elif message.type == "time_signature" and not metre_seen:
-            metre, metre_seen = (message.numerator, message.denominator), True
-        elif message.type == "marker" and message.text == FIRST_DOWNBEAT:
-            downbeat_frame = frame
-    return tempo_from_changes(
-        changes or [(0, bpm)],
-        sample_rate_hz,
-        beats_per_bar=metre[0],
-        beat_unit=metre[1],
-        first_downbeat_frame=downbeat_frame,
-    )

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InputError
-from bridge.midi import DRUM_CHANNEL, FIRST_DOWNBEAT, midi_to_phrase, phrase_to_midi, read_midi, write_midi
+from bridge.midi import midi_to_phrase, phrase_to_midi, read_midi, write_midi
+from bridge.sheet import DRUM_CHANNEL, FIRST_DOWNBEAT
 from bridge.tempo import beats_to_ticks, constant_tempo, tempo_from_changes
 from bridge.types import PPQ, Note, Phrase
 
