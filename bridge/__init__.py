@@ -28,6 +28,8 @@
 | `wavchunks` | bext, acid, LIST/INFO |
 | `container` | is the file complete by its own header? |
 | `midi` | Phrase <-> MIDI bytes and files |
+| `sheet` | a MIDI file of any program -> notes, tempo and bars |
+| `midievents` | the bytes of a MIDI file -> its events, each number bounded |
 | `manifest` | what came back, for scripts |
 | `sidecar` | what the DAW says of a bounce |
 | `contracts` | the reader of both |
