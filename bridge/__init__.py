@@ -18,6 +18,7 @@
 | `stages` | separate analyse transcribe convert effects mix report export |
 | `analysis` | beats, bars, key |
 | `harmony` | chords, form and melody of a song's notes |
+| `composing` | a continuation and an arrangement of a song, as notes |
 | `effects` | chains of effects, and plug-ins in a child process |
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
@@ -34,6 +35,7 @@
 | `sidecar` | what the DAW says of a bounce |
 | `contracts` | the reader of both |
 | `grid` | the artifact that holds tempo, key and singing |
+| `progress` | progress of work that has parts |
 | `names` | what a file name tells, and what the folder is called |
 | `events` | file system events of a changing set of folders |
 | `settle` | has a file come to rest? a state machine without a clock |

@@ -84,8 +84,8 @@ def find_chords(
 ) -> tuple[Chord, ...]:
     """Chords that cover the phrase from 0 to its length, without gaps; equal neighbours are one.
 
-    They change at bar lines, and in the middle of bars of an even number of beats, four or more. `scale` holds
-    the pitch classes of the key where it is known.
+    They change at multiples of `harmonic_rhythm_beats`. `scale` holds the pitch classes of the key where it is
+    known.
     """
     units = _units(phrase.length_beats, bar_beats, first_downbeat_beats)
     if not units:
@@ -102,6 +102,11 @@ def find_chords(
         else:
             chords.append(Chord(start, end, root, quality))
     return tuple(chords)
+
+
+def harmonic_rhythm_beats(bar_beats: float) -> float:
+    """How often a chord may change: each half of a bar of an even number of beats, four or more; else each bar."""
+    return bar_beats / 2 if bar_beats >= 4 and bar_beats % 2 == 0 else bar_beats
 
 
 def chords_between(chords: Sequence[Chord], start_beats: float, end_beats: float) -> tuple[Chord, ...]:
@@ -125,7 +130,7 @@ _STATES: tuple[tuple[int, str], ...] = (
 
 def _units(length_beats: float, bar_beats: float, first_downbeat_beats: float) -> list[tuple[float, float]]:
     """The stretches that have one chord each, from 0 to the end."""
-    step = bar_beats / 2 if bar_beats >= 4 and bar_beats % 2 == 0 else bar_beats
+    step = harmonic_rhythm_beats(bar_beats)
     first = first_downbeat_beats - math.ceil(first_downbeat_beats / step) * step
     count = math.ceil((length_beats - first) / step - 1e-6)
     lines = [0.0, *(first + index * step for index in range(1, count)), length_beats]

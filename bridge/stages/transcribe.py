@@ -7,7 +7,7 @@ and vocals where nobody sings, get no track.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bridge.audio import Samples, read_raw, resample, rms_db
 from bridge.config import setting
 from bridge.grid import read_grid
 from bridge.midi import read_midi, write_midi
+from bridge.progress import Report, part_of
 from bridge.tempo import beats_to_ticks, quantise_beats, seconds_to_beats
 from bridge.transcribers import drums, pitched
 from bridge.transcribers.bass import without_line
@@ -27,7 +28,6 @@ from bridge.types import STEMS, Artifact, Context, Grid, Made, ModelRef, Note, P
 
 STAGE_VERSION = "2"
 
-Report = Callable[[float, float], None]
 Played = dict[Stem, list[PlayedNote]]
 
 LISTENING_ORDER: tuple[Stem, ...] = ("drums", "bass", "other", "vocals")
@@ -100,7 +100,7 @@ def _listen(audible: Mapping[Stem, tuple[Samples, int]], song: Grid, report: Rep
     mono = {stem: resample(samples, rate, pitched.RATE_HZ) for stem, (samples, rate) in audible.items()}
     played: Played = {}
     for index, stem in enumerate(stem for stem in LISTENING_ORDER if stem in audible):
-        part = _part_of(report, index, len(audible))
+        part = part_of(report, index, len(audible))
         if stem == "drums":
             samples, rate_hz = audible[stem]
             played[stem] = transcribe_drums(resample(samples, rate_hz, drums.RATE_HZ), part)
@@ -120,8 +120,8 @@ def _bass_notes(mono: Mapping[Stem, Samples], report: Report) -> list[PlayedNote
     if "drums" not in mono:
         return transcribe_monophonic(posteriorgrams(bass, report), bass, *BASS_PITCHES)
     # Separation takes the plucks of a bass for drums, so it is heard with them too.
-    alone = posteriorgrams(bass, _part_of(report, 0, 2))
-    with_drums = posteriorgrams(bass + mono["drums"], _part_of(report, 1, 2))
+    alone = posteriorgrams(bass, part_of(report, 0, 2))
+    with_drums = posteriorgrams(bass + mono["drums"], part_of(report, 1, 2))
     return transcribe_monophonic(mean_of(alone, with_drums), bass, *BASS_PITCHES)
 
 
@@ -133,7 +133,7 @@ def _other_notes(mono: Mapping[Stem, Samples], played: Played, report: Report) -
     # Separation by frequency leaves the chords' low notes in the bass stem.
     whole = other + without_line(mono["bass"], played["bass"])
     heard = mean_of(
-        posteriorgrams(other, _part_of(report, 0, 2)), posteriorgrams(whole, _part_of(report, 1, 2))
+        posteriorgrams(other, part_of(report, 0, 2)), posteriorgrams(whole, part_of(report, 1, 2))
     )
     return transcribe_pitched(heard, whole, *OTHER_PITCHES, instants_s)
 
@@ -182,12 +182,3 @@ def _quantised(phrase: Phrase, song: Grid, settings: TranscribeSettings) -> Phra
         shortest = min(note.length_beats, step)
         notes.append(Note(max(0.0, start), max(end - start, shortest), note.pitch, note.velocity, note.part))
     return Phrase(tuple(notes), phrase.length_beats)
-
-
-def _part_of(report: Report, index: int, parts: int) -> Report:
-    """`report` for one of several equal parts of the whole."""
-
-    def within(done: float, total: float) -> None:
-        report(index + done / total, parts)
-
-    return within
