@@ -15,7 +15,7 @@
 | `lanes` | the worker processes |
 | `presets` | presets/*.toml -> Preset, checked against the pipeline |
 | `pipeline` | the graph: ONE table |
-| `stages` | separate analyse transcribe convert effects mix report export |
+| `stages` | separate analyse transcribe generate convert effects mix report export |
 | `analysis` | beats, bars, key |
 | `harmony` | chords, form and melody of a song's notes |
 | `composing` | a continuation and an arrangement of a song, as notes |

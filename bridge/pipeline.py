@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from bridge.stages import analyse, convert, effects, export, mix, report, separate, transcribe
+from bridge.stages import analyse, convert, effects, export, generate, mix, report, separate, transcribe
 from bridge.types import ArtifactKind, Bounce, Fallback, Made, ModelRef, Skip
 
 LaneName = Literal["heavy", "light"]
@@ -24,6 +24,10 @@ KINDS: Mapping[str, ArtifactKind] = {
     "grid": "json",
     "notes": "midi",
     "notes_quantised": "midi",
+    "continuation": "midi",
+    "continuation_audio": "audio",
+    "arrangement": "midi",
+    "arrangement_audio": "audio",
     "voice": "audio",
     "lead": "audio",
     "mix": "audio",
@@ -93,6 +97,12 @@ PIPELINE: tuple[Stage, ...] = (
     stage(separate, needs=("bounce",), gives=("stems",), lane="heavy"),
     stage(analyse, needs=("bounce",), wants=("stems",), gives=("grid",), lane="light"),
     stage(transcribe, needs=("stems", "grid"), gives=("notes", "notes_quantised"), lane="heavy"),
+    stage(
+        generate,
+        needs=("bounce", "notes_quantised", "grid"),
+        gives=("continuation", "continuation_audio", "arrangement", "arrangement_audio"),
+        lane="heavy",
+    ),
     stage(convert, needs=("stems", "grid"), gives=("voice",), lane="light"),
     stage(effects, needs=("stems", "grid"), wants_if_asked=("voice",), gives=("lead",), lane="light"),
     stage(mix, needs=("stems", "grid"), wants=("lead",), gives=("mix",), lane="light"),
