@@ -24,6 +24,8 @@ from rich.table import Table
 
 from bridge import manifest
 from bridge.audio import Samples, read_raw, rms_db
+from bridge.harmony.chords import find_chords
+from bridge.midi import read_midi
 from bridge.process import process_file
 from bridge.types import STEMS, StageEvent
 from tests.scoring import Score, TimedNote, drum_f1, note_f1, onset_f1, sdr_db, timed_notes
@@ -158,6 +160,9 @@ def _notes(folder: Path) -> Iterable[Row]:
     for name, score in drum_f1(DATA / "drums.mid", heard).items():
         yield Row(f"{name}, F1", score.f1, ">=", None if name == "hat" else 0.6)
     yield Row("notes of vocals, F1", _sung_notes(heard).f1)
+    yield Row(
+        "chords, share of half bars right", _right_chords(next(folder.glob("*_quantised.mid"))), ">=", 0.9
+    )
 
 
 def _sung_notes(heard: Path) -> Score:
@@ -169,6 +174,19 @@ def _sung_notes(heard: Path) -> Score:
     ]
     sung: list[TimedNote] = [note for note in timed_notes(heard) if note.part == "vocals"]
     return onset_f1(starts, [note.start_s for note in sung])
+
+
+def _right_chords(heard: Path) -> float:
+    """Root and quality, half bar by half bar, without being told the key."""
+    truth = json.loads((DATA / "truth.json").read_text(encoding="utf-8"))
+    bar_beats = float(truth["beats_per_bar"])
+    found = find_chords(read_midi(heard)[0], bar_beats)
+    right = 0
+    for half in range(2 * truth["bars"]):
+        middle = (half + 0.5) * bar_beats / 2
+        name = next(chord.name for chord in found if chord.start_beats <= middle < chord.end_beats)
+        right += name == truth["chords"][half // 2 % len(truth["chords"])]
+    return right / float(2 * truth["bars"])
 
 
 def _print(rows: Sequence[Row]) -> None:
