@@ -171,14 +171,16 @@ def loudness_curves(measured: Mapping[str, Loudness]) -> Svg:
 def _picture(draw: Callable[[Figure], None], height_in: float, about: str) -> Svg:
     """What `draw` puts on an empty figure, as an `<svg>` element; equal ids in two pictures mean equal content."""
     from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
     with style.context(["default", STYLE]):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, height_in), dpi=RASTER_DPI, layout="constrained")
         draw(figure)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=nothing)
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call] # savefig would draw twice
     svg = buffer.getvalue()
     svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :]).replace(INK, "currentColor")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{about}" ', 1)
