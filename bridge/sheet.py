@@ -230,5 +230,7 @@ def _read_bars(metas: Sequence[Meta], ppq: int) -> tuple[Bars, ...]:
             downbeat_beats = beats
         elif kind == TIME_SIGNATURE and len(content) >= 2 and content[0] and content[1] <= 6:
             bars[beats] = Bars(beats, content[0], 2 ** content[1])
-    bars[0.0] = replace(bars[0.0], start_beats=downbeat_beats)
-    return tuple(bars.values())
+    first, *others = bars.values()
+    if not others or downbeat_beats < others[0].start_beats:
+        first = replace(first, start_beats=downbeat_beats)
+    return first, *others

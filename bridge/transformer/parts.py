@@ -1,6 +1,11 @@
-"""The parts that the continuation model knows, and which part a General MIDI program belongs to."""
+"""The parts that the continuation model knows, and which part a MIDI file's channel belongs to."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from bridge.sheet import DRUM_CHANNEL, Voice
 
 PARTS = ("lead", "piano", "guitar", "bass", "strings", "drums")
 
@@ -27,6 +32,38 @@ PROGRAMS: tuple[tuple[range, str | None], ...] = (  # programs counted from 0, b
     (range(120, 128), None),  # noises
 )
 """Channel 10 never comes here: it is `drums` whatever its program says."""
+OUR_TRACKS: Mapping[str, str] = {"vocals": "lead", "other": "piano"}
+"""Tracks of our own files whose program says less than their name."""
+TRACK_NAMES: Mapping[str, str] = {
+    **{part: part for part in PARTS},
+    "lead vocal": "lead",
+    "vocal": "lead",
+    "vox": "lead",
+    "voice": "lead",
+    "melody": "lead",
+    "keys": "piano",
+    "gtr": "guitar",
+    "pad": "strings",
+    "drum kit": "drums",
+    "percussion": "drums",
+}
+"""What a track's whole name tells where no program does."""
+
+
+def part_of_voice(voice: Voice) -> str | None:
+    """The part that plays a channel of a track; None where the model has none for it.
+
+    Channel 10 is `drums`. A track's name counts where the file sets no program, or 0, which many programs write
+    for everything; a nameless track without a program is a piano, as General MIDI has it.
+    """
+    if voice.channel == DRUM_CHANNEL:
+        return "drums"
+    name = re.sub(r"[\W\d_]+", " ", voice.track).strip().lower()
+    if name in OUR_TRACKS:
+        return OUR_TRACKS[name]
+    if voice.program:
+        return part_of_program(voice.program)
+    return TRACK_NAMES.get(name, "piano")
 
 
 def part_of_program(program: int) -> str | None:
