@@ -20,7 +20,8 @@ def tiny_arrays(shape: Shape = TINY, seed: int = 0) -> Mapping[str, npt.NDArray[
     random = np.random.default_rng(seed)
 
     def weight(*size: int) -> npt.NDArray[np.float32]:
-        return (random.standard_normal(size) / np.sqrt(size[-1])).astype(np.float32)
+        values: npt.NDArray[np.float64] = random.standard_normal(size) / np.sqrt(size[-1])
+        return values.astype(np.float32)
 
     arrays = {"embedding": weight(sum(INPUTS), shape.width), "norm": np.ones(shape.width, np.float32)}
     for layer in range(shape.layers):

@@ -81,7 +81,8 @@ class Memory:
 
     def hear(self, inputs: tuple[int, ...]) -> Floats:
         """Take one row in; the trunk's vector (width,) for what comes next."""
-        return self.hear_all([inputs])[-1]
+        heard: Floats = self.hear_all([inputs])[-1]
+        return heard
 
     def hear_all(self, inputs: Sequence[tuple[int, ...]]) -> Floats:
         """Take several rows in at once; the trunk's vectors, (rows, width).
@@ -89,7 +90,7 @@ class Memory:
         When the cache is full, its younger half is heard anew: positions count from the window's first row,
         as they did in training.
         """
-        heard = []
+        heard: list[Floats] = []
         waiting = list(inputs)
         while waiting:
             context = self._decoder.shape.context
@@ -134,7 +135,8 @@ class Memory:
         weights = np.exp(scores)
         weights /= weights.sum(-1, keepdims=True)
         # (heads, rows, d) -> (rows, heads, d) -> (rows, width)
-        return (weights @ values).transpose(1, 0, 2).reshape(len(x), -1)
+        heard: Floats = (weights @ values).transpose(1, 0, 2).reshape(len(x), -1)
+        return heard
 
 
 _BLOCK = ("norm_attention", "norm_inner", "query_key_value", "out", "up", "down")
@@ -148,9 +150,8 @@ def _rms_norm(x: Floats, gain: Floats) -> Floats:
 
 def _gelu(x: Floats) -> Floats:
     """The tanh form (Hendrycks and Gimpel, 2016)."""
-    return (
-        np.float32(0.5) * x * (1 + np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)))
-    )
+    bent: Floats = np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x))
+    return np.float32(0.5) * x * (1 + bent)
 
 
 def _rotate(x: Floats, cos: Floats, sin: Floats) -> Floats:
