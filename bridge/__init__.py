@@ -23,6 +23,7 @@
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
 | `voices` | consent, the character voices, who sings where |
+| `instruments` | a phrase -> audio, by a soundfont or an instrument plug-in |
 | `reporting` | output against input in figures and pictures, and the report's page |
 | `intake` | one audio file -> Bounce, with all that is known of it |
 | `audio` | read, write, resample, loudness |
@@ -34,6 +35,7 @@
 | `manifest` | what came back, for scripts |
 | `sidecar` | what the DAW says of a bounce |
 | `contracts` | the reader of both |
+| `child` | foreign code in a process of its own, with a time limit |
 | `grid` | the artifact that holds tempo, key and singing |
 | `progress` | progress of work that has parts |
 | `names` | what a file name tells, and what the folder is called |

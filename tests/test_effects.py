@@ -307,9 +307,7 @@ def test_a_plugin_works_with_mono_and_stereo(tmp_path: Path, name: str, channels
 @pytest.mark.real
 def test_a_plugin_that_hangs_is_killed_at_its_time_limit(tmp_path: Path) -> None:
     chain = _plugin_chain(tmp_path, _zam("ZamVerb"), "timeout_s = 3.0\n")
-    with pytest.raises(
-        StageError, match=r"ZamVerb\.vst3 gave no answer within timeout_s = 3.*Take it out"
-    ) as error:
+    with pytest.raises(StageError, match=r"ZamVerb\.vst3 gave no answer within 3 s\. .*take it out") as error:
         render(chain, true_stem("vocals", 1.0), RATE_HZ, tmp_path, _quiet)
     assert error.value.code == "plugin_timeout"
 
@@ -355,7 +353,7 @@ def test_a_plugin_that_takes_its_process_down_is_named(
     child = tmp_path / "child"
     child.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
     child.chmod(0o755)
-    monkeypatch.setattr("bridge.effects.plugin.sys.executable", str(child))
+    monkeypatch.setattr("bridge.child.sys.executable", str(child))
     with pytest.raises(StageError, match=r"fake\.vst3 crashed \(exit -9\)") as error:
         render(
             _plugin_chain(tmp_path, tmp_path / "fake.vst3"),

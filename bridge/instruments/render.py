@@ -1,0 +1,127 @@
+"""Plays a phrase into audio: each note on the frame that the tempo map gives it, at a level fit for mixing.
+
+The synthesizer runs in a child process (`bridge.instruments.player`), since a broken soundfont or plug-in
+may crash or hang. With a soundfont the same input gives the same samples; a plug-in may do as it likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bridge.audio import Samples, db_to_amplitude, loudness_lufs, read_raw, true_peak_dbtp
+from bridge.child import Guest, run_child
+from bridge.instruments.sound import Sound, plugin_path, soundfont_path
+from bridge.midi import in_playing_order, tracks
+from bridge.tempo import beats_to_seconds
+from bridge.types import Phrase, TempoMap
+
+TAIL_S = 3.0
+"""What to add after a phrase's end so that its last notes ring out."""
+TARGET_LUFS, CEILING_DBTP = -18.0, -1.0
+FADE_S = 0.05  # at the very end, for what still sounds there
+START_LIMIT_S, LIMIT_PER_S = 60.0, 2.0  # a child may take so long, and so long for each second of music
+
+
+def render(
+    phrase: Phrase,
+    tempo: TempoMap,
+    *,
+    frames: int,
+    sample_rate_hz: int,
+    sound: Sound,
+    report: Callable[[float, float], None],
+) -> Samples:
+    """(2, frames) float32 from beat 0 on, at -18 LUFS where the true peak can stay below -1 dBTP.
+
+    One plain gain sets the level, so that velocities keep their meaning. What lies after `frames` is left out.
+    A plug-in plays all parts but the drums, as one, and is made as loud as the soundfont's drums. `report` is
+    called ten times a second and may raise.
+
+    Raises:
+        PresetError: the soundfont or the plug-in is missing, or the soundfont is none.
+        StageError: a soundfont lacks a program, a plug-in is no instrument or gives no sound; one hung or crashed.
+    """
+    soundfont, plugin = soundfont_path(sound), plugin_path(sound)
+
+    def play(part: Phrase, kind: str, path: Path) -> Samples:
+        events = _events(part, tempo, sample_rate_hz)
+        return _play(events, kind, path, frames, sample_rate_hz, lambda: report(0, 1))
+
+    report(0, 1)
+    if plugin is None:
+        heard = play(phrase, "soundfont", soundfont)
+    else:
+        drums, pitched = _split(phrase)
+        beat = play(drums, "soundfont", soundfont)
+        heard = beat + _as_loud_as(beat, play(pitched, "plug-in", plugin), sample_rate_hz)
+    levelled = _level(_fade_out(heard, sample_rate_hz), sample_rate_hz)
+    report(1, 1)
+    return levelled
+
+
+def _play(
+    events: list[list[int]],
+    kind: str,
+    path: Path,
+    frames: int,
+    sample_rate_hz: int,
+    on_wait: Callable[[], None],
+) -> Samples:
+    """What the child makes of the events; silence where there are none."""
+    if not events:
+        return np.zeros((2, frames), dtype=np.float32)
+    limit_s = START_LIMIT_S + LIMIT_PER_S * frames / sample_rate_hz
+    guest = Guest(f"The {kind} {path}", kind.replace("-", ""), "Name another one.", limit_s)
+    request = {
+        "kind": kind,
+        "path": str(path),
+        "frames": frames,
+        "sample_rate_hz": sample_rate_hz,
+        "events": events,
+    }
+    with TemporaryDirectory(prefix="dawbridge-") as name:
+        run_child("bridge.instruments.player", request, Path(name), guest, on_wait)
+        return read_raw(Path(name) / "out.wav")[0]
+
+
+def _events(phrase: Phrase, tempo: TempoMap, sample_rate_hz: int) -> list[list[int]]:
+    """Frame and MIDI bytes of each event of all parts, in playing order."""
+
+    def frame(beats: float) -> int:
+        return round(beats_to_seconds(tempo, beats) * sample_rate_hz)
+
+    events = [event for track in tracks(phrase, frame) for event in track.events]
+    return [[at, *message.bytes()] for at, message in in_playing_order(events)]
+
+
+def _split(phrase: Phrase) -> tuple[Phrase, Phrase]:
+    """The drums, and all the rest as one part, which a plug-in gets on one channel."""
+    drums = tuple(note for note in phrase.notes if note.part == "drums")
+    pitched = tuple(replace(note, part="piano") for note in phrase.notes if note.part != "drums")
+    return replace(phrase, notes=drums), replace(phrase, notes=pitched)
+
+
+def _as_loud_as(model: Samples, samples: Samples, sample_rate_hz: int) -> Samples:
+    change_db = loudness_lufs(model, sample_rate_hz) - loudness_lufs(samples, sample_rate_hz)
+    return samples * np.float32(db_to_amplitude(change_db)) if math.isfinite(change_db) else samples
+
+
+def _fade_out(samples: Samples, sample_rate_hz: int) -> Samples:
+    fade = min(round(FADE_S * sample_rate_hz), samples.shape[1])
+    samples[:, samples.shape[1] - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    return samples
+
+
+def _level(samples: Samples, sample_rate_hz: int) -> Samples:
+    """To the target loudness, or below it where a peak would pass the ceiling; silence stays silence."""
+    loudness, peak = loudness_lufs(samples, sample_rate_hz), true_peak_dbtp(samples, sample_rate_hz)
+    if not math.isfinite(peak):
+        return samples
+    wanted_db = TARGET_LUFS - loudness if math.isfinite(loudness) else 0.0
+    return samples * np.float32(db_to_amplitude(min(wanted_db, CEILING_DBTP - peak)))
