@@ -109,7 +109,7 @@ PIPELINE: tuple[Stage, ...] = (
     stage(
         report,
         needs=("bounce", "record"),
-        wants=("grid", "notes", "lead", "mix"),
+        wants=("grid", "notes", "continuation", "arrangement", "lead", "mix"),
         gives=("report",),
         lane="light",
     ),

@@ -15,6 +15,7 @@ from bridge.audio import Samples, write_float_wav
 from bridge.errors import Cancelled
 from bridge.grid import write_grid
 from bridge.midi import write_midi
+from bridge.pipeline import STAGES
 from bridge.stages.report import ReportSettings, report
 from bridge.store import file_sha256
 from bridge.tempo import constant_tempo
@@ -24,6 +25,7 @@ from tests.song_a import Reports, true_stem
 EVIL = '<script>alert("1")</script> & Söng $x_1$'
 RATE_HZ = 44_100
 MOST_BYTES = 2_000_000
+WANTED = STAGES["report"].wants
 
 
 class Parts(HTMLParser):
@@ -63,7 +65,7 @@ class Desk:
         soundfile.write(path, samples.T, rate_hz, subtype=subtype)
         channels, frames = samples.shape
         self.bounce = Bounce(path, EVIL, file_sha256(path), "mix", rate_hz, channels, frames, 96_000)
-        self.artifacts: dict[str, Artifact | None] = dict.fromkeys(("grid", "notes", "lead", "mix"))
+        self.artifacts: dict[str, Artifact | None] = dict.fromkeys(WANTED)
         self.record: dict[str, Any] = {
             "id": "0123456789ab",
             "created_at": "2026-11-22T10:00:00Z",
@@ -87,7 +89,8 @@ class Desk:
         tempo = constant_tempo(100.0, self.rate_hz)
         write_grid(self.folder / "grid.json", Grid(tempo, "name", 0.9, "C major", 0.8, -14.0, -1.0, True, ()))
         self.artifacts["grid"] = Artifact("grid", "json", self.folder / "grid.json", "")
-        self.put_notes("notes", Note(0.0, 1.0, 60, 90, "bass"), Note(1.0, 0.5, 36, 90, "drums"))
+        for name in ("notes", "continuation", "arrangement"):
+            self.put_notes(name, Note(0.0, 1.0, 60, 90, "bass"), Note(1.0, 0.5, 36, 90, "drums"))
         return self
 
     def put_audio(self, name: str, samples: Samples) -> None:
@@ -136,7 +139,7 @@ def test_the_page_needs_nothing_beside_it_and_runs_nothing(whole: tuple[str, Mad
     assert {"script", "link", "iframe", "object", "embed"}.isdisjoint(parts.tags)
     assert all(address.startswith(("#", "data:")) for address in parts.fetched)
     assert "@import" not in page
-    assert parts.tags.count("figure") == parts.tags.count("svg") == 5
+    assert parts.tags.count("figure") == parts.tags.count("svg") == 7
     assert "default-src 'none'" in page
     assert len(page.encode()) < MOST_BYTES
 
@@ -191,6 +194,7 @@ def test_what_is_not_there_is_left_out_with_the_reason(tmp_path: Path, song: Sam
     text = Parts(page).text
     assert "No notes: transcribe failed: no ears." in text
     assert "No mix: mix skipped." in text
+    assert "No continuation: the preset offline does not run generate." in text
     assert "No grid: the preset offline does not run analyse." in text
     assert (made.detail, made.facts) == ("", {"correlation": {}})
     assert Parts(page).tags.count("svg") == 1  # the bounce's own loudness

@@ -28,9 +28,16 @@ WHAT_CAME_OUT: Mapping[str, str] = {
     "mix": "the lead over the original music",
     "lead": "the vocal in another character, with effects",
 }
-MADE_BY = {"grid": "analyse", "notes": "transcribe", "lead": "effects", "mix": "mix"}
+MADE_BY = {
+    "grid": "analyse",
+    "notes": "transcribe",
+    "continuation": "generate",
+    "arrangement": "generate",
+    "lead": "effects",
+    "mix": "mix",
+}
 
-ROLLS = ("notes",)
+ROLLS = ("notes", "continuation", "arrangement")
 
 Tick = Callable[[], None]
 
@@ -45,6 +52,8 @@ def report(
     record: Artifact,
     grid: Artifact | None,
     notes: Artifact | None,
+    continuation: Artifact | None,
+    arrangement: Artifact | None,
     lead: Artifact | None,
     mix: Artifact | None,
     *,
@@ -53,7 +62,8 @@ def report(
 ) -> Made | Skip:
     """Make `report`; what is not there is left out with the reason. `facts` hold the correlations."""
     told = json.loads(record.path.read_text(encoding="utf-8"))
-    given = {artifact.name: artifact for artifact in (grid, notes, lead, mix) if artifact}
+    artifacts = (grid, notes, continuation, arrangement, lead, mix)
+    given = {artifact.name: artifact for artifact in artifacts if artifact}
     sounds: dict[str, Path] = {name: given[name].path for name in ("lead", "mix") if name in given}
     outputs = {name: path for name, path in sounds.items() if name != "lead" or len(sounds) == 1}
     compared, yardsticks, drawn = _compare(bounce.path, outputs, partial(context.report, 0, 3))
