@@ -225,7 +225,7 @@ def test_odd_bounces_get_a_page_too(tmp_path: Path, samples: Samples, rate_hz: i
 def test_notes_that_are_none_are_said_so(tmp_path: Path) -> None:
     desk = Desk(tmp_path, noise(1, 8000), 8000).put_all()
     desk.put_notes("notes")
-    assert "No notes: the file holds no note." in Parts(desk.report()[0]).text
+    assert "It holds no note." in Parts(desk.report()[0]).text
 
 
 def test_the_same_job_gives_the_same_bytes(tmp_path: Path) -> None:

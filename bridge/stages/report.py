@@ -17,7 +17,7 @@ from bridge.midi import read_midi
 from bridge.reporting import pictures
 from bridge.reporting.controls import Control, controls
 from bridge.reporting.correlation import correlate, read_signal
-from bridge.reporting.loudness import Loudness, measure
+from bridge.reporting.loudness import measure
 from bridge.reporting.page import Page, render
 from bridge.reporting.spectrogram import likeness, spectrogram
 from bridge.types import Artifact, Bounce, Context, Made, Skip
@@ -36,7 +36,6 @@ MADE_BY = {
     "lead": "effects",
     "mix": "mix",
 }
-
 ROLLS = ("notes", "continuation", "arrangement")
 
 Tick = Callable[[], None]
@@ -63,21 +62,14 @@ def report(
     """Make `report`; what is not there is left out with the reason. `facts` hold the correlations."""
     told = json.loads(record.path.read_text(encoding="utf-8"))
     artifacts = (grid, notes, continuation, arrangement, lead, mix)
-    given = {artifact.name: artifact for artifact in artifacts if artifact}
-    sounds: dict[str, Path] = {name: given[name].path for name in ("lead", "mix") if name in given}
+    given = {artifact.name: artifact.path for artifact in artifacts if artifact}
+    sounds = {name: given[name] for name in WHAT_CAME_OUT if name in given}
     outputs = {name: path for name, path in sounds.items() if name != "lead" or len(sounds) == 1}
     compared, yardsticks, drawn = _compare(bounce.path, outputs, partial(context.report, 0, 3))
-    loudness = _measure({BOUNCE: bounce.path, **sounds}, partial(context.report, 1, 3))
-    drawn["curves"] = pictures.loudness_curves(loudness)
+    tick = partial(context.report, 1, 3)
+    loudness = {name: measure(path, tick) for name, path in {BOUNCE: bounce.path, **sounds}.items()}
     context.report(2, 3)
-    why_not = {name: _why_not(name, told) for name in MADE_BY if name not in given}
-    for name in ROLLS:
-        if name in given:
-            phrase, tempo = read_midi(given[name].path, bounce.sample_rate_hz)
-            if phrase.notes:
-                drawn[name] = pictures.piano_roll(phrase, tempo)
-            else:
-                why_not[name] = f"No {name}: the file holds no note."
+    rolls = _piano_rolls(given, bounce.sample_rate_hz)
     page = Page(
         bounce=bounce,
         record=told,
@@ -85,8 +77,8 @@ def report(
         outputs=compared,
         controls=yardsticks,
         loudness=loudness,
-        pictures=drawn,
-        why_not=why_not,
+        pictures={**drawn, **rolls, "curves": pictures.loudness_curves(loudness)},
+        why_not={name: _why_not(name, told) for name in MADE_BY if name not in given},
     )
     path = context.workdir / "report.html"
     path.write_text(render(page), encoding="utf-8")
@@ -119,8 +111,12 @@ def _compare(
     return compared, yardsticks, drawn
 
 
-def _measure(sounds: Mapping[str, Path], tick: Tick) -> dict[str, Loudness]:
-    return {name: measure(path, tick) for name, path in sounds.items()}
+def _piano_rolls(given: Mapping[str, Path], sample_rate_hz: int) -> dict[str, pictures.Svg]:
+    """Those that hold a note."""
+    read = {name: read_midi(given[name], sample_rate_hz) for name in ROLLS if name in given}
+    return {
+        name: pictures.piano_roll(phrase, tempo) for name, (phrase, tempo) in read.items() if phrase.notes
+    }
 
 
 def _why_not(name: str, told: Mapping[str, Any]) -> str:
@@ -132,7 +128,7 @@ def _why_not(name: str, told: Mapping[str, Any]) -> str:
         why = f"{stage} made none"
     else:
         why = f"{stage} {event['state']}" + (f": {event['detail']}" if event["detail"] else "")
-    return f"No {name.replace('_', ' ')}: {why}."
+    return f"No {name}: {why}."
 
 
 def _detail(compared: tuple[Control, ...]) -> str:
