@@ -30,7 +30,6 @@ MOST_NOTES = 8_000  # a longer work ends at the bar line before
 MOST_NOTES_AT_ONCE = 24  # starting on one step: more is no music but noise
 LONGEST_BAR_BEATS = 16.0
 SPLITS = ("train", "valid", "test")
-HELD_OUT_PERCENT = 5  # each of valid and test
 
 
 @dataclass(frozen=True)
@@ -132,36 +131,19 @@ def columns(phrase: Phrase) -> Notes:
     )
 
 
-def split_of(group: str) -> str:
-    """5% of all groups are `valid`, 5% `test`, by a hash of the group's name."""
+def split_of(group: str, held_out_percent: int = 5) -> str:
+    """That share of all groups is `valid`, as much again `test`, by a hash of the group's name."""
     percent = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") % 100
-    if percent < HELD_OUT_PERCENT:
+    if percent < held_out_percent:
         return "valid"
-    return "test" if percent < 2 * HELD_OUT_PERCENT else "train"
+    return "test" if percent < 2 * held_out_percent else "train"
 
 
 def write_corpus(works: Iterable[Work], folder: Path) -> tuple[StoredWork, ...]:
     """Group variants of one tune, split, and write corpus.npz and corpus.json into `folder`."""
-    kept = list(works)
-    notes = [columns(work.phrase) for work in kept]
-    arranged = {source.name for source in SOURCES if source.arranged}
-    melodies = [[] if work.source in arranged else melody(own) for work, own in zip(kept, notes, strict=True)]
-    groups = groups_of_variants([work.group for work in kept], melodies)
-    stored = tuple(
-        StoredWork(
-            work.name,
-            work.source,
-            work.licence,
-            group,
-            split_of(group),
-            round(work.bar_beats * STEPS_PER_BEAT),
-            round(work.phrase.length_beats * STEPS_PER_BEAT),
-            own,
-        )
-        for work, group, own in zip(kept, groups, notes, strict=True)
-    )
+    stored = _split(list(works))
     folder.mkdir(parents=True, exist_ok=True)
-    joined = {name: np.concatenate([getattr(own, name) for own in notes]) for name in Notes.NAMES}
+    joined = {name: np.concatenate([getattr(work.notes, name) for work in stored]) for name in Notes.NAMES}
     np.savez_compressed(folder / "corpus.npz", allow_pickle=False, **joined)
     (folder / "corpus.json").write_text(json.dumps(_index(stored), indent=0) + "\n", "utf-8")
     return stored
@@ -216,6 +198,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         works = read_corpus(asked.folder)
     sys.stdout.write(counts(works) + "\n")
     return 0
+
+
+def _split(works: Sequence[Work]) -> tuple[StoredWork, ...]:
+    table = {source.name: source for source in SOURCES}
+    notes = [columns(work.phrase) for work in works]
+    melodies = [
+        [] if table[work.source].arranged else melody(own) for work, own in zip(works, notes, strict=True)
+    ]
+    groups = groups_of_variants([work.group for work in works], melodies)
+    shares: dict[str, int] = {}  # a group has the share of its first work's source, so that it stays together
+    for work, group in zip(works, groups, strict=True):
+        shares.setdefault(group, table[work.source].held_out_percent)
+    return tuple(
+        StoredWork(
+            work.name,
+            work.source,
+            work.licence,
+            group,
+            split_of(group, shares[group]),
+            round(work.bar_beats * STEPS_PER_BEAT),
+            round(work.phrase.length_beats * STEPS_PER_BEAT),
+            own,
+        )
+        for work, group, own in zip(works, groups, notes, strict=True)
+    )
 
 
 def _index(works: Sequence[StoredWork]) -> dict[str, object]:

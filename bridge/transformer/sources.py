@@ -42,6 +42,7 @@ class Source:
     licence: str  # SPDX where there is one
     note: str  # what it is, and whose encoding
     read: Callable[[Tunes], Iterator[Piece]]
+    held_out_percent: int = 5  # of its groups, for valid and again for test; more where there are few works
     titled: bool = False  # works of one title are one tune; else each work stands for itself
     tunes: bool = False  # the arranger may take its melodies from here
     arranged: bool = False  # made by an arranger: not music by people, and its own melody says little
@@ -68,13 +69,15 @@ def _abc(folder: str) -> Callable[[Tunes], Iterator[Piece]]:
     return read
 
 
-def _scores(folders: Sequence[str], part: str) -> Callable[[Tunes], Iterator[Piece]]:
+def _scores(base: str, part: str, *folders: str) -> Callable[[Tunes], Iterator[Piece]]:
+    """Every score below `base`, or below these folders in it."""
+
     def read(_: Tunes) -> Iterator[Piece]:
-        for folder in folders:
-            root = music21_folder(folder)
-            for path in sorted(root.rglob("*")):
+        root = music21_folder(base)
+        for folder in folders or ("",):
+            for path in sorted((root / folder).rglob("*")):
                 if path.suffix in (".mxl", ".xml", ".musicxml"):
-                    name = path.relative_to(root.parent).with_suffix("").as_posix()
+                    name = path.relative_to(root).with_suffix("").as_posix()
                     yield replace(read_musicxml(path, part), name=name)
 
     return read
@@ -105,34 +108,37 @@ def _arranger(tunes: Tunes) -> Iterator[Piece]:
         yield arrange_tune(tune, chance.choice(suited), semitones, ARRANGED_BARS, chance.randrange(1 << 20))
 
 
+QUARTETS = ("beethoven", "haydn", "mozart/k155", "mozart/k156", "mozart/k458", "mozart/k80",
+            "schumann_robert/opus41no1")  # fmt: skip
+
 SOURCES: tuple[Source, ...] = (
     Source(
-        "airds", NO_RESTRICTION, "Aird's Airs, 1778-1801: Jack Campin", _abc("airdsAirs"),
+        "airds", NO_RESTRICTION, "Aird's Airs, 1778-1801; Jack Campin", _abc("airdsAirs"),
         titled=True, tunes=True,
     ),
     Source(
-        "oneills", NO_RESTRICTION, "O'Neill's Music of Ireland, 1903: many hands", _abc("oneills1850"),
+        "oneills", NO_RESTRICTION, "O'Neill's Music of Ireland, 1903; many hands", _abc("oneills1850"),
         titled=True, tunes=True,
     ),
     Source(
-        "ryans", NO_RESTRICTION, "Ryan's Mammoth Collection, 1883: many hands", _abc("ryansMammoth"),
+        "ryans", NO_RESTRICTION, "Ryan's Mammoth Collection, 1883; many hands", _abc("ryansMammoth"),
         titled=True, tunes=True,
     ),
-    Source("bach", NO_RESTRICTION, "chorales: Margaret Greentree", _scores(["bach"], "strings")),
+    Source("bach", NO_RESTRICTION, "chorales; Margaret Greentree", _scores("bach", "strings")),
     Source(
-        "quartets", NO_RESTRICTION, "string quartets by Haydn, Mozart, Beethoven, R. Schumann: not named",
-        _scores(
-            ["haydn", "mozart/k80", "mozart/k155", "mozart/k156", "mozart/k458", "beethoven",
-             "schumann_robert/opus41no1"], "strings",
-        ),
+        "quartets", NO_RESTRICTION, "Haydn, Mozart, Beethoven, R. Schumann; hands not named",
+        _scores("", "strings", *QUARTETS), held_out_percent=10,
     ),
-    Source("trecento", NO_RESTRICTION, "Italian songs, 14th century: M. S. Cuthbert and students",
-           _scores(["trecento"], "strings")),
-    Source("piano", "CC-BY-SA-4.0", "C. Schumann, Polonaises op. 1: Cypressdome",
-           _scores(["schumann_clara"], "piano")),
-    Source("freedoom", "BSD-3-Clause", "the games' music: contributors to Freedoom", _freedoom),
     Source(
-        "arranger", "GPL-2.0-or-later", "made by MMA's standard grooves: Bob van der Poel", _arranger,
+        "trecento", NO_RESTRICTION, "Italian songs of the 14th century; M. S. Cuthbert and students",
+        _scores("trecento", "strings"),
+    ),
+    Source(
+        "freedoom", "BSD-3-Clause", "the games' music; contributors to Freedoom", _freedoom,
+        held_out_percent=10,
+    ),
+    Source(
+        "arranger", "GPL-2.0-or-later", "made with MMA's standard grooves; Bob van der Poel", _arranger,
         titled=True, arranged=True,
     ),
 )  # fmt: skip
