@@ -31,6 +31,7 @@ KINDS: Mapping[str, ArtifactKind] = {
     "voice": "audio",
     "lead": "audio",
     "mix": "audio",
+    "new_piece": "audio",
     "report": "report",
 }
 """What each artifact is. `bounce` and `record` are given by the job itself."""
@@ -105,7 +106,13 @@ PIPELINE: tuple[Stage, ...] = (
     ),
     stage(convert, needs=("stems", "grid"), gives=("voice",), lane="light"),
     stage(effects, needs=("stems", "grid"), wants_if_asked=("voice",), gives=("lead",), lane="light"),
-    stage(mix, needs=("stems", "grid"), wants=("lead",), gives=("mix",), lane="light"),
+    stage(
+        mix,
+        needs=("stems", "grid"),
+        wants=("lead", "arrangement_audio"),
+        gives=("mix", "new_piece"),
+        lane="light",
+    ),
     stage(
         report,
         needs=("bounce", "record"),
@@ -116,7 +123,11 @@ PIPELINE: tuple[Stage, ...] = (
     stage(
         export,  # last: it writes the manifest
         needs=("bounce", "record"),
-        wants=("stems", "grid", "notes", "notes_quantised", "voice", "lead", "mix", "report"),
+        wants=(
+            *("stems", "grid", "notes", "notes_quantised"),
+            *("continuation", "continuation_audio", "arrangement", "arrangement_audio"),
+            *("voice", "lead", "mix", "new_piece", "report"),
+        ),
         gives=(),
         lane="light",
     ),

@@ -70,14 +70,32 @@ class Desk:
             "grid": Artifact("grid", "json", folder / "grid.json", ""),
             "notes": Artifact("notes", "midi", folder / "notes.mid", ""),
             "notes_quantised": None,
+            "continuation": None,
+            "continuation_audio": None,
+            "arrangement": None,
+            "arrangement_audio": None,
             "voice": None,
             "lead": None,
             "mix": Artifact("mix", "audio", folder / "mix.wav", ""),
+            "new_piece": None,
             "report": None,
         }
         self.job_id = "0123456789ab"
         self.stage_state = "done"
         self.facts: dict[str, Any] = {"separate": {"approximate": ["bass"]}}
+
+    def generated(self) -> None:
+        """New music too: a continuation of 4 s that begins 25,000 frames into the bounce."""
+        for name, frames in (("continuation", 4 * RATE_HZ), ("arrangement", FRAMES), ("new_piece", FRAMES)):
+            audio = name if name == "new_piece" else f"{name}_audio"
+            samples = np.random.default_rng(5).uniform(-0.3, 0.3, (2, frames)).astype(np.float32)
+            write_float_wav(self.folder / f"{audio}.wav", samples, RATE_HZ)
+            self.artifacts[audio] = Artifact(audio, "audio", self.folder / f"{audio}.wav", "")
+        phrase = Phrase((Note(0.0, 1.0, 60, 90, "piano"),), 8.0)
+        for name in ("continuation", "arrangement"):
+            write_midi(self.folder / f"{name}.mid", phrase, constant_tempo(120.0, RATE_HZ))
+            self.artifacts[name] = Artifact(name, "midi", self.folder / f"{name}.mid", "")
+        self.facts["generate"] = {"continuation_start_frames": 25_000}
 
     def export(self, **settings: bool) -> Path:
         record = {
@@ -177,6 +195,44 @@ def test_a_mix_with_a_converted_voice_says_so_and_carries_the_consent(tmp_path: 
     told = manifest.read_manifest(folder)
     assert told.voice == manifest.ManifestVoice("anna", "c" * 64)
     assert {a.name: a.synthetic for a in told.artifacts}["mix"]
+
+
+def test_new_music_comes_back_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.generated()
+    desk.facts["convert"] = {"voice": {"name": "anna", "consent_sha256": "c" * 64}}
+    folder = desk.export()
+    returned = {a.name: a for a in manifest.read_manifest(folder).artifacts}
+    new = ["new_piece", "arrangement_audio", "continuation_audio", "arrangement", "continuation"]
+    assert [name for name in returned if name in new] == new
+    assert all(returned[name].synthetic for name in new)
+    sung = {name: read_facts(folder / f"Song_{name}.wav").bext for name in ("new_piece", "arrangement_audio")}
+    assert sung["new_piece"] and f"voice=yes consent={'c' * 64}" in sung["new_piece"].description
+    assert sung["arrangement_audio"] and "voice=no consent=none" in sung["arrangement_audio"].description
+    assert manifest.verify(folder) == ()
+
+
+def test_the_continuation_stands_after_the_songs_last_bar_with_its_own_length(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.generated()
+    folder = desk.export()
+    places = {a.name: (a.start_frames, a.frames) for a in manifest.read_manifest(folder).artifacts}
+    assert places["continuation"] == places["continuation_audio"] == (96_000 + 25_000, 4 * RATE_HZ)
+    assert places["arrangement"] == places["new_piece"] == (96_000, FRAMES)
+    bext = read_facts(folder / "Song_continuation_audio.wav").bext
+    assert bext is not None and bext.start_frames == 96_000 + 25_000
+    assert soundfile.info(folder / "Song_continuation_audio.wav").frames == 4 * RATE_HZ
+
+
+def test_without_audio_the_new_music_comes_as_midi(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.generated()
+    folder = desk.export(audio=False)
+    assert [a.name for a in manifest.read_manifest(folder).artifacts] == [
+        "notes",
+        "arrangement",
+        "continuation",
+    ]
 
 
 def test_midi_files_say_what_made_them(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from bridge.config import shipped
 from bridge.effects.chains import load_chain
 from bridge.effects.limiter import limit, master, peaks_of
 from bridge.effects.render import render
-from bridge.stages.mix import MixSettings, duck, follow, mix
-from bridge.types import Made, Skip
+from bridge.stages.mix import MixSettings, balance, duck, follow, mix
+from bridge.types import Artifact, Made, Skip
 from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_grid, put_stems, true_stem
 
 SECONDS = 10.0
@@ -36,13 +36,14 @@ def _mixed(tmp_path: Path, lead: Samples, settings: MixSettings) -> Samples:
         put_stems(tmp_path, SECONDS, channels=lead.shape[0]),
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", lead),
+        None,
         settings=settings,
         context=context_in(tmp_path),
     )
     assert isinstance(made, Made)
     mixed, rate_hz = audio.read_raw(made.files["mix"])
     assert rate_hz == RATE_HZ
-    assert made.facts["loudness_lufs"] == pytest.approx(audio.loudness_lufs(mixed, RATE_HZ), abs=0.01)
+    assert made.facts["mix"]["loudness_lufs"] == pytest.approx(audio.loudness_lufs(mixed, RATE_HZ), abs=0.01)
     return mixed
 
 
@@ -149,9 +150,9 @@ def test_ducking_moves_smoothly() -> None:
 def test_no_lead_and_no_music_are_skipped(tmp_path: Path) -> None:
     context, stems = context_in(tmp_path), put_stems(tmp_path, 1.0, ["vocals"])
     grid, lead = put_grid(tmp_path), put_audio(tmp_path, "lead", true_stem("vocals", 1.0))
-    answer = mix(stems, grid, None, settings=MixSettings(), context=context)
+    answer = mix(stems, grid, None, lead, settings=MixSettings(), context=context)
     assert isinstance(answer, Skip) and answer.code == "no_lead"
-    answer = mix(stems, grid, lead, settings=MixSettings(), context=context)
+    answer = mix(stems, grid, lead, None, settings=MixSettings(), context=context)
     assert isinstance(answer, Skip) and answer.code == "no_music"
 
 
@@ -165,12 +166,13 @@ def test_a_loudness_that_the_ceiling_forbids_is_said(tmp_path: Path) -> None:
         put_stems(tmp_path, 3.0),
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
+        None,
         settings=MixSettings(target_lufs=-6.0, ceiling_dbtp=-9.0),
         context=context_in(tmp_path),
     )
     assert isinstance(made, Made)
     assert "-6 LUFS can't be had below -9 dBTP" in made.detail
-    assert made.facts["true_peak_dbtp"] <= -9.0
+    assert made.facts["mix"]["true_peak_dbtp"] <= -9.0
 
 
 def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
@@ -179,13 +181,92 @@ def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
         put_stems(tmp_path, 3.0),
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
+        None,
         settings=MixSettings(),
         context=context_in(tmp_path, reports),
     )
-    seen = reports.seen
-    assert seen == sorted(seen)
-    assert min(seen) == (0, 4)
-    assert max(seen) == (4, 4)
+    shares = [done / total for done, total in reports.seen]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+
+
+# --- the new piece
+
+
+def _new(seconds: float = SECONDS) -> Samples:
+    """New music of another loudness: here the song's own, backwards."""
+    return _music(seconds)[:, ::-1] * np.float32(0.2)
+
+
+def _products(tmp_path: Path, stems: Artifact, music: Samples, lead: Samples) -> dict[str, Samples]:
+    made = mix(
+        stems,
+        put_grid(tmp_path),
+        put_audio(tmp_path, "lead", lead),
+        put_audio(tmp_path, "arrangement_audio", music),
+        settings=MixSettings(duck_db=0.0),
+        context=context_in(tmp_path),
+    )
+    assert isinstance(made, Made) and set(made.facts) == set(made.files)
+    return {name: audio.read_raw(path)[0] for name, path in made.files.items()}
+
+
+def _shares(piece: Samples, *sources: Samples) -> list[float]:
+    """The gain of each source in the piece, by least squares."""
+    columns = np.stack([source.ravel() for source in sources], axis=1)
+    return [float(gain) for gain in np.linalg.lstsq(columns, piece.ravel(), rcond=None)[0]]
+
+
+def test_both_are_made_where_both_can_be_each_at_the_set_loudness(tmp_path: Path) -> None:
+    lead = true_stem("vocals", SECONDS)
+    products = _products(tmp_path, put_stems(tmp_path, SECONDS), _new(), lead)
+    assert list(products) == ["mix", "new_piece"]
+    for piece in products.values():
+        assert piece.shape == lead.shape
+        assert audio.loudness_lufs(piece, RATE_HZ) == pytest.approx(-14.0, abs=0.3)
+        assert audio.true_peak_dbtp(piece, RATE_HZ) <= -1.0
+
+
+def test_the_new_music_stands_beside_the_lead_as_the_old_music_stood(tmp_path: Path) -> None:
+    lead, music = true_stem("vocals", SECONDS), _new()
+    piece = _products(tmp_path, put_stems(tmp_path, SECONDS), music, lead)["new_piece"]
+    music_gain, lead_gain = _shares(piece, music, lead)
+    stood = audio.loudness_lufs(_music(), RATE_HZ) - audio.loudness_lufs(lead, RATE_HZ)
+    stands = audio.loudness_lufs(music * music_gain, RATE_HZ) - audio.loudness_lufs(lead * lead_gain, RATE_HZ)
+    assert stands == pytest.approx(stood, abs=0.5)  # the limiter presses both a little
+
+
+@pytest.mark.parametrize(("change_db", "stands_lu"), [(-40.0, -6.0), (40.0, 9.0)])
+def test_a_song_out_of_balance_does_not_drown_the_new_music_nor_the_singer(
+    change_db: float, stands_lu: float
+) -> None:
+    vocals = true_stem("vocals", SECONDS)
+    original = _music() * np.float32(audio.db_to_amplitude(change_db))
+    balanced = balance(_new(), vocals, original, RATE_HZ)
+    above_lu = audio.loudness_lufs(balanced, RATE_HZ) - audio.loudness_lufs(vocals, RATE_HZ)
+    assert above_lu == pytest.approx(stands_lu, abs=0.05)
+
+
+def test_a_vocal_alone_with_an_arrangement_becomes_a_new_piece_and_no_mix(tmp_path: Path) -> None:
+    lead, music = true_stem("vocals", SECONDS)[:1], _new()
+    products = _products(tmp_path, put_stems(tmp_path, SECONDS, ["vocals"], channels=1), music, lead)
+    assert list(products) == ["new_piece"]
+    assert products["new_piece"].shape == lead.shape
+    music_gain, lead_gain = _shares(products["new_piece"], audio.to_mono(music), lead)
+    above_lu = audio.loudness_lufs(audio.to_mono(music) * np.float32(music_gain), RATE_HZ)
+    above_lu -= audio.loudness_lufs(lead * np.float32(lead_gain), RATE_HZ)
+    assert above_lu == pytest.approx(3.0, abs=0.5)
+
+
+def test_an_arrangement_of_another_length_is_fitted_to_the_bounce(tmp_path: Path) -> None:
+    lead = true_stem("vocals", 3.0)
+    products = _products(tmp_path, put_stems(tmp_path, 3.0), _new(2.5), lead)
+    assert products["new_piece"].shape == lead.shape
+
+
+def test_silent_vocals_leave_the_new_music_as_it_is() -> None:
+    silence = np.zeros((2, 3 * RATE_HZ), dtype=np.float32)
+    assert np.array_equal(balance(_new(3.0), silence, _music(3.0), RATE_HZ), _new(3.0))
 
 
 # --- the limiter

@@ -32,18 +32,20 @@ from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
 from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef, Skip
 from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 FULL_SCALE_24 = 1 << 23
 BLOCK_FRAMES = 1 << 18
 DISK_FULL_BYTES = 8 << 20
-HOLDS_THE_VOICE = ("voice", "lead", "mix")
+HOLDS_THE_VOICE = ("voice", "lead", "mix", "new_piece")
+GENERATED = ("new_piece", "arrangement", "arrangement_audio", "continuation", "continuation_audio")
+CONTINUES = ("continuation", "continuation_audio")  # stand after the song's last bar
 
 
 @dataclass(frozen=True)
 class ExportSettings:
     """What is delivered."""
 
-    audio: bool = setting(True, help="deliver stems, voice, lead and mix; false for MIDI alone")
+    audio: bool = setting(True, help="deliver all that sounds; false for MIDI alone")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Delivery:
     folder: Path  # the hidden folder it is built in
     prefix: str  # what its files' names begin with
     context: Context
+    continuation_frames: int  # how long it sounds; 0 where there is none
 
 
 def export(
@@ -64,9 +67,14 @@ def export(
     grid: Artifact | None,
     notes: Artifact | None,
     notes_quantised: Artifact | None,
+    continuation: Artifact | None,
+    continuation_audio: Artifact | None,
+    arrangement: Artifact | None,
+    arrangement_audio: Artifact | None,
     voice: Artifact | None,
     lead: Artifact | None,
     mix: Artifact | None,
+    new_piece: Artifact | None,
     report: Artifact | None,
     *,
     settings: ExportSettings,
@@ -80,9 +88,10 @@ def export(
     told = json.loads(record.path.read_text(encoding="utf-8"))
     outbox = Path(told["outbox"])
     song = song_folder_name(bounce.name)
-    earlier = _published_before(
-        outbox, song, told["id"], _names(settings, stems, notes, notes_quantised, voice, lead, mix, report)
-    )
+    sounds = (voice, lead, mix, new_piece, arrangement_audio, continuation_audio)
+    scores = (notes, notes_quantised, arrangement, continuation)
+    names = _names(settings, stems, *sounds, *scores, report)
+    earlier = _published_before(outbox, song, told["id"], names)
     if earlier is not None:
         return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
     try:
@@ -90,13 +99,14 @@ def export(
         building = building_folder(outbox) / f"{told['id']}-{uuid.uuid4().hex[:8]}"
         building.mkdir(parents=True)
         try:
-            delivery = Delivery(bounce, told, building, song, context)
+            lasts = soundfile.info(continuation_audio.path).frames if continuation_audio else 0
+            delivery = Delivery(bounce, told, building, song, context, lasts)
             returned: list[manifest.ManifestArtifact] = []
             if settings.audio:
                 returned += _deliver_stems(delivery, stems) if stems else []
-                for artifact in (voice, lead, mix):
+                for artifact in sounds:
                     returned += [_deliver_audio(delivery, artifact)] if artifact else []
-            for artifact in (notes, notes_quantised):
+            for artifact in scores:
                 returned += [_deliver_midi(delivery, artifact)] if artifact else []
             found = read_grid(grid.path) if grid else None
             if not returned and (found is None or any(e["state"] == "failed" for e in told["stages"])):
@@ -204,8 +214,7 @@ def _deliver_audio(delivery: Delivery, artifact: Artifact) -> manifest.ManifestA
         with audio.wav_writer(target, *shape, is_float=as_float) as writer:
             for block in source.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
                 writer.write(block if as_float else _to_24_bit(block))
-    synthetic = artifact.name in HOLDS_THE_VOICE and _voice(delivery) is not None
-    return _tag_and_describe(delivery, artifact.name, target, synthetic=synthetic)
+    return _tag_and_describe(delivery, artifact.name, target)
 
 
 def _to_24_bit(block: audio.Samples) -> npt.NDArray[np.int32]:
@@ -225,8 +234,8 @@ def _passes_full_scale(path: Path) -> bool:
 def _deliver_midi(delivery: Delivery, artifact: Artifact) -> manifest.ManifestArtifact:
     target = delivery.folder / f"{delivery.prefix}_{artifact.name}.mid"
     file = mido.MidiFile(artifact.path)
-    provenance = _provenance(delivery, artifact.name, synthetic=False)
-    file.tracks[0].insert(0, mido.MetaMessage("text", text=provenance, time=0))
+    provenance = mido.MetaMessage("text", text=_provenance(delivery, artifact.name), time=0)
+    file.tracks[0].insert(0, provenance)
     file.save(target)
     return _describe(delivery, artifact.name, target, "midi")
 
@@ -238,48 +247,55 @@ def _deliver_report(delivery: Delivery, artifact: Artifact) -> manifest.Manifest
 
 
 def _tag_and_describe(
-    delivery: Delivery, name: str, path: Path, *, synthetic: bool = False, approximate: bool = False
+    delivery: Delivery, name: str, path: Path, *, approximate: bool = False
 ) -> manifest.ManifestArtifact:
     bext = Bext(
-        description=_provenance(delivery, name, synthetic),
+        description=_provenance(delivery, name),
         originator=ORIGINATOR,
         reference=delivery.record["id"],
         date=delivery.record["created_at"][:10],
         time=delivery.record["created_at"][11:19],
-        start_frames=delivery.bounce.start_frames,
+        start_frames=_start_frames(delivery, name),
     )
     tag_wav(path, bext, f"{ORIGINATOR} {__version__}")
-    return _describe(delivery, name, path, "audio", synthetic=synthetic, approximate=approximate)
+    return _describe(delivery, name, path, "audio", approximate=approximate)
 
 
 def _describe(
-    delivery: Delivery,
-    name: str,
-    path: Path,
-    kind: Any,
-    *,
-    synthetic: bool = False,
-    approximate: bool = False,
+    delivery: Delivery, name: str, path: Path, kind: Any, *, approximate: bool = False
 ) -> manifest.ManifestArtifact:
     return manifest.ManifestArtifact(
         name,
         kind,
         path.name,
         file_sha256(path),
-        delivery.bounce.start_frames,
-        delivery.bounce.frames,
-        synthetic,
+        _start_frames(delivery, name),
+        delivery.continuation_frames if name in CONTINUES else delivery.bounce.frames,
+        name in GENERATED or _is_sung(delivery, name),
         approximate,
     )
 
 
-def _provenance(delivery: Delivery, name: str, synthetic: bool) -> str:
+def _start_frames(delivery: Delivery, name: str) -> int:
+    """Where the file's first frame or tick stands on the DAW's timeline."""
+    facts = delivery.record["facts"].get("generate", {})
+    behind: int = facts["continuation_start_frames"] if name in CONTINUES else 0
+    return delivery.bounce.start_frames + behind
+
+
+def _provenance(delivery: Delivery, name: str) -> str:
     """What every returned file says of itself."""
-    consent = (_voice(delivery) or {}).get("consent_sha256") if synthetic else None
+    is_sung = _is_sung(delivery, name)
+    consent = (_voice(delivery) or {}).get("consent_sha256") if is_sung else None
     return (
         f"dawbridge job={delivery.record['id']} artifact={name} "
-        f"synthetic_voice={'yes' if synthetic else 'no'} consent={consent or 'none'}"
+        f"synthetic_voice={'yes' if is_sung else 'no'} consent={consent or 'none'}"
     )
+
+
+def _is_sung(delivery: Delivery, name: str) -> bool:
+    """Does a synthetic voice sing in it?"""
+    return name in HOLDS_THE_VOICE and _voice(delivery) is not None
 
 
 def _voice(delivery: Delivery) -> Mapping[str, Any] | None:

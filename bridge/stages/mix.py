@@ -1,7 +1,8 @@
-"""The new mix: the lead where the singer stood, the music ducked a little under it, at a set loudness.
+"""The two products: the lead over the original music, and over the music that was written for it.
 
 The lead follows the loudness of the original vocal, phrase by phrase, so that the singer's dynamics
-and the song's balance survive whatever converter and effects did to the level.
+survive whatever converter and effects did to the level. The music goes down a little under it; new music
+is first brought to where the old one stood beside the singer, so that the song's balance survives too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from bridge import audio
 from bridge.audio import Samples
 from bridge.config import setting
 from bridge.effects.limiter import master
+from bridge.progress import Report, part_of
 from bridge.types import STEMS, Artifact, Context, Made, Skip
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 
 FOLLOW_HOP_S, FOLLOW_HOPS = 0.08, 5  # windows of 400 ms, as for momentary loudness in BS.1770
 MOST_CORRECTION_DB = 12.0
@@ -30,6 +32,7 @@ DUCK_FROM_DB, DUCK_FULL_DB = 20.0, 10.0  # below the lead's loudness: where duck
 DUCK_ATTACK_S, DUCK_RELEASE_S = 0.03, 0.3
 SILENCE_DB = -100.0
 MISSED_LU = 0.3
+USUAL_LU, LEAST_LU, MOST_LU = 3.0, -6.0, 9.0  # how far new music stands above the vocal
 
 Levels = npt.NDArray[np.float64]
 """Levels in dB, one per hop."""
@@ -39,40 +42,48 @@ Levels = npt.NDArray[np.float64]
 class MixSettings:
     """How the mix is balanced and how loud it comes out."""
 
-    target_lufs: float = setting(-14.0, lo=-30.0, hi=-6.0, help="integrated loudness of the mix")
+    target_lufs: float = setting(-14.0, lo=-30.0, hi=-6.0, help="integrated loudness of mix and new piece")
     ceiling_dbtp: float = setting(-1.0, lo=-9.0, hi=0.0, help="no true peak lies above it")
     duck_db: float = setting(2.0, lo=0.0, hi=12.0, help="how far the music goes down under the lead")
     follow: float = setting(1.0, lo=0.0, hi=1.0, help="how closely the lead follows the singer's dynamics")
 
 
 def mix(
-    stems: Artifact, grid: Artifact, lead: Artifact | None, *, settings: MixSettings, context: Context
+    stems: Artifact,
+    grid: Artifact,
+    lead: Artifact | None,
+    arrangement_audio: Artifact | None,
+    *,
+    settings: MixSettings,
+    context: Context,
 ) -> Made | Skip:
-    """Make `mix`: lead over drums, bass and other; as long as the bounce, and in time with it."""
+    """Make `mix`, the lead over drums, bass and other, and `new_piece`, the lead over the arrangement.
+
+    Each is made where there is such music, with the bounce's length and channels, and in time with it.
+    """
     if lead is None:
         return Skip("there is no lead to mix", "no_lead")
     paths = [path for stem in STEMS if stem != "vocals" and (path := stems.path / f"{stem}.wav").exists()]
-    if not paths:
+    if not paths and arrangement_audio is None:
         return Skip("this bounce is a vocal alone: there is no music to mix the lead with", "no_music")
-    context.report(0, 4)
+    parts = 1 + bool(paths) + (arrangement_audio is not None)
+    context.report(0, parts)
     vocals, rate = audio.read_raw(stems.path / "vocals.wav")
     voice = follow(audio.read_raw(lead.path)[0], vocals, rate, settings.follow)
-    context.report(1, 4)
-    music = duck(_sum(paths), voice, rate, settings.duck_db)
-    context.report(2, 4)
-    mixed = master(
-        music + voice, rate, settings.target_lufs, settings.ceiling_dbtp, lambda: context.report(2, 4)
-    )
-    context.report(3, 4)
-    path = context.workdir / "mix.wav"
-    audio.write_float_wav(path, mixed, rate)
-    lufs, peak = audio.loudness_lufs(mixed, rate), audio.true_peak_dbtp(mixed, rate)
-    context.report(4, 4)
-    facts = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
-    detail = f"{lufs:.1f} LUFS, {peak:.1f} dBTP"
-    if settings.target_lufs - lufs > MISSED_LU:
-        detail += f": {settings.target_lufs:g} LUFS can't be had below {settings.ceiling_dbtp:g} dBTP"
-    return Made({"mix": path}, detail, facts)
+    backings: dict[str, Samples] = {"mix": _sum(paths)} if paths else {}
+    if arrangement_audio is not None:
+        written = _like(voice, audio.read_raw(arrangement_audio.path)[0])
+        backings["new_piece"] = balance(written, vocals, backings.get("mix"), rate)
+    files, facts, details = {}, {}, []
+    for done, (name, music) in enumerate(backings.items(), 1):
+        mixed = _over(music, voice, rate, settings, part_of(context.report, done, parts))
+        files[name] = context.workdir / f"{name}.wav"
+        audio.write_float_wav(files[name], mixed, rate)
+        lufs, peak = audio.loudness_lufs(mixed, rate), audio.true_peak_dbtp(mixed, rate)
+        facts[name] = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
+        details.append(f"{name} {_level(lufs, peak, settings)}")
+    context.report(parts, parts)
+    return Made(files, "; ".join(details), facts)
 
 
 def follow(lead: Samples, vocals: Samples, rate: int, strength: float) -> Samples:
@@ -102,6 +113,31 @@ def duck(music: Samples, lead: Samples, rate: int, duck_db: float) -> Samples:
     below_db = loudness - _levels_db(lead, rate, DUCK_HOP_S, DUCK_HOPS)
     presence = np.clip((DUCK_FROM_DB - below_db) / (DUCK_FROM_DB - DUCK_FULL_DB), 0.0, 1.0)
     return music * _gain(-duck_db * _attack_and_release(presence), music.shape[1], rate, DUCK_HOP_S)
+
+
+def balance(music: Samples, vocals: Samples, original: Samples | None, rate: int) -> Samples:
+    """New music as loud beside the vocals as the original music was, within sensible bounds.
+
+    Where there is no original music it stands 3 LU above the vocals, as accompaniment usually does.
+    """
+    vocals_lufs = audio.loudness_lufs(vocals, rate)
+    stood_lu = USUAL_LU if original is None else audio.loudness_lufs(original, rate) - vocals_lufs
+    change_db = vocals_lufs + float(np.clip(stood_lu, LEAST_LU, MOST_LU)) - audio.loudness_lufs(music, rate)
+    return music * np.float32(audio.db_to_amplitude(change_db)) if math.isfinite(change_db) else music
+
+
+def _over(music: Samples, voice: Samples, rate: int, settings: MixSettings, report: Report) -> Samples:
+    """The voice over the ducked music, at the set loudness."""
+    report(0, 2)
+    summed = duck(music, voice, rate, settings.duck_db) + voice
+    mixed = master(summed, rate, settings.target_lufs, settings.ceiling_dbtp, lambda: report(1, 2))
+    report(2, 2)
+    return mixed
+
+
+def _like(voice: Samples, music: Samples) -> Samples:
+    """The music with the voice's channels and length."""
+    return audio.fit_length(audio.to_mono(music) if len(voice) == 1 else music, voice.shape[1])
 
 
 def _sum(paths: list[Path]) -> Samples:
@@ -146,6 +182,13 @@ def _attack_and_release(presence: Levels) -> Levels:
         now += (target - now) * (up if target > now else down)
         smooth[index] = now
     return smooth
+
+
+def _level(lufs: float, peak_dbtp: float, settings: MixSettings) -> str:
+    told = f"{lufs:.1f} LUFS, {peak_dbtp:.1f} dBTP"
+    if settings.target_lufs - lufs > MISSED_LU:
+        told += f": {settings.target_lufs:g} LUFS can't be had below {settings.ceiling_dbtp:g} dBTP"
+    return told
 
 
 def _or_none(level_db: float) -> float | None:
