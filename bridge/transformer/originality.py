@@ -7,6 +7,8 @@ repeated figures of up to four notes and runs on fewer than four pitch classes b
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +93,7 @@ def load_index(path: Path) -> RunIndex:
     try:
         with np.load(path) as stored:
             planes, run_notes = stored["planes"], int(stored["run_notes"])
-    except (OSError, ValueError, KeyError, EOFError) as exc:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise ModelError(f"{path} holds no index of runs ({exc}). Install the package again.") from exc
     distances = np.ascontiguousarray(planes.T).view("<u4").reshape(-1)  # (4, n) -> (n,)
     return RunIndex(run_notes, np.cumsum(distances, dtype=np.uint32))

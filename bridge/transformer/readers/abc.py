@@ -92,8 +92,7 @@ class _Tune:
     bars: list[Bar] = field(default_factory=lambda: [Bar()])
     altered: dict[tuple[str, int], int] = field(default_factory=dict)  # by accidentals of this bar
     tuplet: tuple[float, int] = (1.0, 0)  # factor, notes left
-    broken: float = 0.0  # factor for the next note, 0: none
-    repeat_next: bool = False
+    broken: float = 1.0  # factor for the next note
 
     def __post_init__(self) -> None:
         self.bar_beats = metre_beats(self.header.get("M", ["4/4"])[0]) or 4.0
@@ -104,14 +103,13 @@ class _Tune:
         self.one_metre = True
 
     def read_line(self, line: str) -> None:
-        if re.match(r"[A-Za-z]:", line) and not line.startswith(("|", ":")):
+        if re.match(r"[A-Za-z]:(?![|:])", line):  # "d:|" is a note before a repeat sign
             self._field(line[0], line[2:])
             return
         line = line.split("%")[0]
         at = 0
         while found := TOKEN.search(line, at):
             at = found.end()
-            kind = found.lastgroup
             if found["field"]:
                 self._field(found["field"][1], found["field"][3:-1])
             elif found["bar"]:
@@ -124,7 +122,7 @@ class _Tune:
                 self._sound(found, _length(length))
             elif found["broken"]:
                 self._break(found["broken"])
-            elif kind == "tie":
+            elif found["tie"]:
                 self._tie()
 
     def finish(self) -> list[Bar]:
@@ -178,20 +176,19 @@ class _Tune:
         if found["note"]:
             pitches = [(self._pitch(found["accidental"], found["letter"], found["octave"]), False)]
         elif found["chord"]:
-            members = [NOTE.fullmatch(member) for member in _members(found["chord"][1:-1])]
-            pitches = [(self._pitch(m[1], m[2], m[3]), bool(m[5])) for m in members if m]
-            inner = next((m[4] for m in members if m), "")
-            beats *= _length(LENGTH.match(inner))
+            members = list(NOTE.finditer(found["chord"]))
+            pitches = [(self._pitch(m[1], m[2], m[3]), bool(m[5])) for m in members]
+            beats *= _length(LENGTH.match(members[0][4])) if members else 1.0
         for pitch, tied in pitches:
             bar.notes.append(BarNote(bar.length_beats, beats, pitch, "1", tied))
         bar.length_beats += beats
 
     def _stretch(self) -> float:
+        """The factor that a tuplet and a broken rhythm before this note give it."""
         factor, left = self.tuplet
         self.tuplet = (factor, left - 1) if left > 1 else (1.0, 0)
-        if self.broken:
-            factor, self.broken = factor * self.broken, 0.0
-        return factor if left or factor != 1.0 else 1.0
+        factor, self.broken = factor * self.broken, 1.0
+        return factor
 
     def _break(self, sign: str) -> None:
         """`>` lengthens the note before and shortens the next, `<` the reverse."""
@@ -242,10 +239,6 @@ def _length(found: re.Match[str] | None) -> float:
     above = int(found[1]) if found[1] else 1
     below = int(found[3]) if found[3] else 2 ** len(found[2])
     return above / (below or 1)
-
-
-def _members(text: str) -> list[str]:
-    return [found[0] for found in NOTE.finditer(text)]
 
 
 def _ending_numbers(text: str) -> frozenset[int]:

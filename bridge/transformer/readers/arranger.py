@@ -136,11 +136,16 @@ def arrange_song(title: str, groove: Groove, tonic: int, seed: int) -> Piece:
     Raises:
         InputError: MMA is missing or can't play the groove.
     """
-    first, second = (_section(text) for text in SONGS[title])
-    chart = [[_chord(degree, tonic) for degree in bar] for bar in (*first, *second, *first)]
-    chart.append([chart[0][0]])
+    chart = song_chart(title, tonic)
     name = f"{title}/{groove.name}/{tonic}"
     return _arranged(name, f"song {title}", chart, groove, seed, ())
+
+
+def song_chart(title: str, tonic: int) -> list[list[str]]:
+    """A song's chord names, one or two for each bar."""
+    first, second = (_section(text) for text in SONGS[title])
+    chart = [[_chord(degree, tonic) for degree in bar] for bar in (*first, *second, *first)]
+    return [*chart, [chart[0][0]]]
 
 
 def harmonise(melody: Phrase, bar_beats: float, per_bar: int) -> list[str]:

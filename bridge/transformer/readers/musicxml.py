@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -64,58 +65,62 @@ def _xml_bytes(path: Path) -> bytes:
         return archive.read(name)
 
 
+@dataclass
+class _Cursor:
+    """Where a part is while it is read."""
+
+    divisions: float = 1.0  # of a quarter note
+    transpose: int = 0  # semitones from what is written to what sounds
+    now: float = 0.0  # beats since the bar line
+    onset: float = 0.0  # of the last note, which notes of its chord share
+
+
 def _read_part(part: ElementTree.Element, voice: str, bars: list[Bar]) -> float:
     """Add the part's notes to the score's bars, which grow as needed; returns the first bar's metre in beats."""
-    divisions, transpose, first_metre = 1.0, 0, 0.0
+    cursor, metre = _Cursor(), 0.0
     endings: frozenset[int] = frozenset()
     for index, measure in enumerate(part.iterfind("measure")):
         while len(bars) <= index:
             bars.append(Bar())
         bar = bars[index]
         bar.endings = bar.endings or endings
-        now = onset = longest = 0.0
+        cursor.now = cursor.onset = 0.0
         for item in measure:
             if item.tag == "note":
-                now, onset = _read_note(item, bar, voice, now, onset, divisions, transpose)
+                _read_note(item, bar, voice, cursor)
             elif item.tag == "backup":
-                now -= _number(item, "duration") / divisions
+                cursor.now -= _number(item, "duration") / cursor.divisions
             elif item.tag == "forward":
-                now += _number(item, "duration") / divisions
+                cursor.now += _number(item, "duration") / cursor.divisions
             elif item.tag == "attributes":
-                divisions = _number(item, "divisions") or divisions
-                if item.find("transpose") is not None:
-                    transpose = round(_number(item, "transpose/chromatic"))
-                    transpose += 12 * round(_number(item, "transpose/octave-change"))
-                first_metre = first_metre or _metre(item)
+                _read_attributes(item, cursor)
+                metre = metre or _metre(item)
             elif item.tag == "barline":
                 endings = _read_barline(item, bar, endings)
-            longest = max(longest, now)
-        bar.length_beats = max(bar.length_beats, longest)
-    return first_metre
+            bar.length_beats = max(bar.length_beats, cursor.now)
+    return metre
 
 
-def _read_note(
-    item: ElementTree.Element,
-    bar: Bar,
-    voice: str,
-    now: float,
-    onset: float,
-    divisions: float,
-    transpose: int,
-) -> tuple[float, float]:
-    """Add one note; returns the time after it and the onset that a following chord note shares, in beats."""
+def _read_attributes(item: ElementTree.Element, cursor: _Cursor) -> None:
+    cursor.divisions = _number(item, "divisions") or cursor.divisions
+    if item.find("transpose") is not None:
+        octaves = round(_number(item, "transpose/octave-change"))
+        cursor.transpose = round(_number(item, "transpose/chromatic")) + 12 * octaves
+
+
+def _read_note(item: ElementTree.Element, bar: Bar, voice: str, cursor: _Cursor) -> None:
     if item.find("grace") is not None or item.find("cue") is not None:
-        return now, onset
-    beats = _number(item, "duration") / divisions
-    in_chord = item.find("chord") is not None
-    onset = onset if in_chord else now
+        return
+    beats = _number(item, "duration") / cursor.divisions
+    if item.find("chord") is None:
+        cursor.onset = cursor.now
+        cursor.now += beats
     step = item.findtext("pitch/step")
     if step and beats > 0.0:
-        pitch = STEP[step.strip()] + round(_number(item, "pitch/alter")) + transpose
+        pitch = STEP[step.strip()] + round(_number(item, "pitch/alter")) + cursor.transpose
         pitch += 12 * (round(_number(item, "pitch/octave")) + 1)
         tied = any(tie.get("type") == "start" for tie in item.iterfind("tie"))
-        bar.notes.append(BarNote(onset, beats, pitch, voice, tied))
-    return (now if in_chord else now + beats), onset
+        bar.notes.append(BarNote(cursor.onset, beats, pitch, voice, tied))
 
 
 def _read_barline(item: ElementTree.Element, bar: Bar, endings: frozenset[int]) -> frozenset[int]:
