@@ -91,7 +91,7 @@ def load_index(path: Path) -> RunIndex:
         ModelError: the file is missing or damaged.
     """
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:  # numpy leaves a broken file open
             planes, run_notes = stored["planes"], int(stored["run_notes"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise ModelError(f"{path} holds no index of runs ({exc}). Install the package again.") from exc
