@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -30,14 +31,20 @@ from bridge.errors import (
 from bridge.terminal import (
     PipeSafeConsole,
     StageBars,
+    continuation_table,
     job_table,
     narrator,
+    print_continuation,
     print_error,
     print_fallbacks,
     print_json,
     print_returned,
     print_rows,
+    print_surprise,
+    print_tuned,
     result_table,
+    tuned_table,
+    work_bar,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +61,9 @@ log = logging.getLogger(__name__)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 PresetName = Annotated[str, typer.Option("--preset", help="See `dawbridge presets`.")]
+ContinuationModel = Annotated[
+    str, typer.Option("--model", help="The shipped one, or one that `dawbridge train continuation` made.")
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="stage.key=value, e.g. analyse.bpm=152. Repeatable.")
 ]
@@ -163,6 +173,80 @@ def demo(
     raise typer.Exit(0 if result.state == "done" else 1)
 
 
+@app.command("continue")
+def continue_(
+    midi: Annotated[Path, typer.Argument(help="A MIDI file to go on from.")],
+    bars: Annotated[int, typer.Option(help="How many bars to write.")] = 8,
+    parts: Annotated[
+        str,
+        typer.Option(
+            help="Who plays: lead, piano, guitar, bass, strings, drums; else who plays in the file."
+        ),
+    ] = "",
+    key: Annotated[
+        str, typer.Option(help='The only notes allowed: "A minor", "D dorian"; auto = the file\'s key; free.')
+    ] = "auto",
+    range_: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="Lowest and highest MIDI pitch of a part: bass=28-50. Repeatable."),
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(min=0.05, help="The most notes per beat of each part.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that hold this share.")] = 0.95,
+    min_p: Annotated[float, typer.Option(help="And are so likely beside the likeliest one.")] = 0.02,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same notes; else another.")
+    ] = None,
+    model: ContinuationModel = "dawbridge-small",
+    out: Annotated[
+        Path | None, typer.Option(help="Write this file; else IN_continuation.mid beside the given one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what comes next, as a MIDI file that begins on the bar line where the given one ends."""
+    from bridge.transformer.continuing import Wish, continue_midi, free_name, parse_parts, parse_ranges
+    from bridge.transformer.sample import Sampling
+    from bridge.transformer.shipped import load_model
+
+    sampling = Sampling(temperature, top_p, min_p, secrets.randbelow(2**31) if seed is None else seed)
+    wish = Wish(bars, parse_parts(parts), key, parse_ranges(range_ or []), density, sampling)
+    with work_bar(PipeSafeConsole(stderr=True), "continue") as report:
+        written = continue_midi(
+            midi,
+            out or free_name(midi),
+            load_model(model, folders().models),
+            wish,
+            model_name=model,
+            report=lambda done, total: report(done, total, ""),
+        )
+    if as_json:
+        print_json(continuation_table(written))
+    else:
+        print_continuation(written, PipeSafeConsole())
+
+
+@app.command()
+def score(
+    prompt: Annotated[Path, typer.Argument(help="A MIDI file.")],
+    candidate: Annotated[
+        Path, typer.Argument(help="What might come next; its tick 0 is where the prompt ends.")
+    ],
+    model: ContinuationModel = "dawbridge-small",
+    as_json: AsJson = False,
+) -> None:
+    """How well one MIDI file goes on from another: bits per note, fewer are better."""
+    from bridge.transformer.scoring import score_midi
+    from bridge.transformer.shipped import load_model
+
+    surprise = score_midi(prompt, candidate, load_model(model, folders().models))
+    if as_json:
+        print_json({"prompt": str(prompt), "candidate": str(candidate), "model": model, **vars(surprise)})
+    else:
+        print_surprise(surprise, PipeSafeConsole())
+
+
 @app.command()
 def jobs(
     as_json: AsJson = False,
@@ -198,6 +282,32 @@ def presets(as_json: AsJson = False) -> None:
             description, stages = f"broken: {exc.message}", []
         rows.append({"name": name, "description": description, "stages": stages, "path": str(path)})
     print_rows(rows, ("name", "description", "stages"), as_json)
+
+
+train_app = typer.Typer(help="Train models on your own material.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+
+@train_app.command("continuation")
+def train_continuation(
+    midi_folder: Annotated[Path, typer.Option(help="All MIDI files in and below this folder.")],
+    name: Annotated[str, typer.Option(help="What the model shall be called.")],
+    steps: Annotated[int, typer.Option(min=1, help="The most steps; it ends when it no longer gains.")] = 400,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="The most minutes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune the continuation model on your own MIDI files. The same command goes on after a break."""
+    from bridge.transformer.finetune import fine_tune
+    from bridge.transformer.shipped import SHIPPED, weights_path
+
+    models = folders().models
+    base = weights_path(SHIPPED, models)
+    with work_bar(PipeSafeConsole(stderr=True), "train") as report:
+        tuned = fine_tune(midi_folder, name, models, base, steps=steps, minutes=minutes, report=report)
+    if as_json:
+        print_json(tuned_table(tuned))
+    else:
+        print_tuned(tuned, PipeSafeConsole())
 
 
 models_app = typer.Typer(help="List and fetch model weights.", no_args_is_help=True)

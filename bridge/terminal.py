@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # `dawbridge --help` should not wait for the pipeline
     from bridge.jobs import JobResult
     from bridge.ledger import JobRow
     from bridge.manifest import Manifest
+    from bridge.transformer.continuing import Written
+    from bridge.transformer.finetune import Tuned
+    from bridge.transformer.scoring import Surprise
 
 COLOURS = {
     "queued": "dim",
@@ -110,6 +114,25 @@ class StageBars:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def work_bar(console: Console, work: str) -> Iterator[Callable[[float, float, str], None]]:
+    """One bar with an ETA for work that tells `(done, total, what)`; nothing where there is no terminal."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(work, total=None, note="")
+
+        def report(done: float, total: float, what: str) -> None:
+            progress.update(bar, completed=done, total=total, note=what)
+
+        yield report
+
+
 def narrator(console: Console, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
     """A listener for what the daemon tells: JSON lines for a script, short lines for a person."""
 
@@ -154,6 +177,66 @@ def print_fallbacks(fallbacks: Sequence[Fallback], warnings: Sequence[str], cons
         console.print(f"[yellow]fallback[/] {escape(text)}", soft_wrap=True, highlight=False)
     for warning in warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True, highlight=False)
+
+
+def print_continuation(written: Written, console: Console) -> None:
+    """What was written, in two lines."""
+    notes = ", ".join(f"{part} {count}" for part, count in written.notes.items()) or "no notes"
+    key = f" in {written.key}" if written.key else ""
+    console.print(
+        f"{written.bars} bars of {written.beats_per_bar}/{written.beat_unit}{key} at {written.bpm:.2f} bpm: "
+        f"{notes} (seed {written.seed}).",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"They lie in [bold]{escape(str(written.path))}[/]", soft_wrap=True, highlight=False)
+
+
+def continuation_table(written: Written) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "file": str(written.path),
+        "bars": written.bars,
+        "length_beats": written.phrase.length_beats,
+        "beats_per_bar": written.beats_per_bar,
+        "beat_unit": written.beat_unit,
+        "bpm": round(written.bpm, 4),
+        "key": written.key or None,
+        "notes": written.notes,
+        "seed": written.seed,
+        "model": written.model,
+    }
+
+
+def print_surprise(surprise: Surprise, console: Console) -> None:
+    """What a candidate costs, in one line."""
+    fields = ", ".join(f"{name} {bits:.2f}" for name, bits in surprise.bits_by_field.items())
+    console.print(
+        f"{surprise.bits_per_note:.3f} bits per note over {surprise.notes} notes ({fields})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_tuned(tuned: Tuned, console: Console) -> None:
+    """Which files were passed over, and what the new model is."""
+    for path, reason in tuned.skipped.items():
+        console.print(
+            f"[yellow]skipped[/] {escape(path.name)}: {escape(reason)}", soft_wrap=True, highlight=False
+        )
+    console.print(
+        f"[bold]{escape(tuned.name)}[/] learned from {tuned.files} files, {tuned.notes:,} notes, in {tuned.steps} steps. "
+        f"Held-out notes cost {tuned.bits_before:.3f} bits before, {tuned.bits_after:.3f} after.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(f"It lies in [bold]{escape(str(tuned.folder))}[/]", soft_wrap=True, highlight=False)
+
+
+def tuned_table(tuned: Tuned) -> dict[str, Any]:
+    """The same for scripts."""
+    skipped = {str(path): reason for path, reason in tuned.skipped.items()}
+    return {**vars(tuned), "folder": str(tuned.folder), "skipped": skipped}
 
 
 def result_table(result: JobResult, strict: bool) -> dict[str, Any]:

@@ -163,6 +163,11 @@ def free_name(source: Path) -> Path:
     return path
 
 
+def parse_parts(text: str) -> tuple[str, ...]:
+    """`"lead, bass"` -> `("lead", "bass")`; whether there are such parts shows when they play."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
     """`["bass=28-50"]` -> `{"bass": (28, 50)}`, in MIDI pitches.
 
