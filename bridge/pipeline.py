@@ -116,7 +116,7 @@ PIPELINE: tuple[Stage, ...] = (
     stage(
         report,
         needs=("bounce", "record"),
-        wants=("grid", "notes", "continuation", "arrangement", "lead", "mix"),
+        wants=("grid", "notes", "continuation", "arrangement", "lead", "mix", "new_piece"),
         gives=("report",),
         lane="light",
     ),

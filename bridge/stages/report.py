@@ -25,6 +25,7 @@ from bridge.types import Artifact, Bounce, Context, Made, Skip
 STAGE_VERSION = "1"
 BOUNCE = "bounce"
 WHAT_CAME_OUT: Mapping[str, str] = {
+    "new_piece": "the lead over the arrangement: new music for the song's own bars",
     "mix": "the lead over the original music",
     "lead": "the vocal in another character, with effects",
 }
@@ -35,6 +36,7 @@ MADE_BY = {
     "arrangement": "generate",
     "lead": "effects",
     "mix": "mix",
+    "new_piece": "mix",
 }
 ROLLS = ("notes", "continuation", "arrangement")
 
@@ -55,13 +57,14 @@ def report(
     arrangement: Artifact | None,
     lead: Artifact | None,
     mix: Artifact | None,
+    new_piece: Artifact | None,
     *,
     settings: ReportSettings,
     context: Context,
 ) -> Made | Skip:
     """Make `report`; what is not there is left out with the reason. `facts` hold the correlations."""
     told = json.loads(record.path.read_text(encoding="utf-8"))
-    artifacts = (grid, notes, continuation, arrangement, lead, mix)
+    artifacts = (grid, notes, continuation, arrangement, lead, mix, new_piece)
     given = {artifact.name: artifact.path for artifact in artifacts if artifact}
     sounds = {name: given[name] for name in WHAT_CAME_OUT if name in given}
     outputs = {name: path for name, path in sounds.items() if name != "lead" or len(sounds) == 1}
