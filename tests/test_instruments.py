@@ -14,7 +14,7 @@ import pytest
 from bridge import audio
 from bridge.audio import Samples
 from bridge.errors import Cancelled, PresetError, StageError
-from bridge.instruments.render import TAIL_S, render
+from bridge.instruments.render import render
 from bridge.instruments.sound import Sound, refs
 from bridge.tempo import beats_to_frames, beats_to_seconds, constant_tempo, tempo_from_changes
 from bridge.types import Note, Phrase, TempoMap
@@ -95,11 +95,6 @@ def test_a_note_rings_out_after_its_end_and_the_last_frame_is_silent(tmp_path: P
     cut = _play([_note(0.0, length=8.0)], Sound(str(font)), 1.0)
     assert cut.shape == (2, RATE_HZ) and not cut[:, -1].any()
     assert np.abs(np.diff(cut[0, -100:])).max() < 0.01  # no click
-
-
-def test_the_tail_that_callers_add_is_enough_for_the_shipped_soundfont() -> None:
-    heard = _play([_note(0.0, part, pitch) for part, pitch in BAND], Sound(), 0.25 + TAIL_S)
-    assert audio.rms_db(heard[:, -RATE_HZ // 4 :]) < audio.rms_db(heard[:, : RATE_HZ // 4]) - 40
 
 
 # --- level, balance, sameness
@@ -190,7 +185,8 @@ def test_a_damaged_soundfont_plays_or_is_named_but_never_hangs(tmp_path: Path, s
         data[at] = random.integers(256)
     path.write_bytes(data)
     try:
-        assert _play([_note(0.0)], Sound(str(path)), 1.0).shape == (2, RATE_HZ)
+        heard = _play([_note(0.0)], Sound(str(path)), 1.0)
+        assert heard.shape == (2, RATE_HZ) and np.isfinite(heard).all()
     except StageError as error:
         assert "bad.sf2" in error.message
 
@@ -272,7 +268,7 @@ def test_a_plugin_plays_all_parts_but_the_drums_as_one(sine: Sound) -> None:
     ("key", "message"),
     [
         (1, r"Sine\.vst3: it gives no sound\. Name an instrument that plays"),
-        (2, r"Sine\.vst3: it gives samples that are not numbers"),
+        (2, r"The plug-in .*Sine\.vst3 gives samples that are not numbers\. Name another"),
         (3, r"The plug-in .*Sine\.vst3 crashed \(exit -6\)\. Name another"),
     ],
 )

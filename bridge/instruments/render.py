@@ -16,13 +16,12 @@ import numpy as np
 
 from bridge.audio import Samples, db_to_amplitude, loudness_lufs, read_raw, true_peak_dbtp
 from bridge.child import Guest, run_child
+from bridge.errors import StageError
 from bridge.instruments.sound import Sound, plugin_path, soundfont_path
 from bridge.midi import in_playing_order, tracks
 from bridge.tempo import beats_to_seconds
 from bridge.types import Phrase, TempoMap
 
-TAIL_S = 3.0
-"""What to add after a phrase's end so that its last notes ring out."""
 TARGET_LUFS, CEILING_DBTP = -18.0, -1.0
 FADE_S = 0.05  # at the very end, for what still sounds there
 START_LIMIT_S, LIMIT_PER_S = 60.0, 2.0  # a child may take so long, and so long for each second of music
@@ -45,7 +44,8 @@ def render(
 
     Raises:
         PresetError: the soundfont or the plug-in is missing, or the soundfont is none.
-        StageError: a soundfont lacks a program, a plug-in is no instrument or gives no sound; one hung or crashed.
+        StageError: the soundfont lacks a program, the plug-in is no instrument or gives no sound; one of them
+            hung, crashed, or gave samples that are not numbers.
     """
     soundfont, plugin = soundfont_path(sound), plugin_path(sound)
 
@@ -87,7 +87,10 @@ def _play(
     }
     with TemporaryDirectory(prefix="dawbridge-") as name:
         run_child("bridge.instruments.player", request, Path(name), guest, on_wait)
-        return read_raw(Path(name) / "out.wav")[0]
+        samples, _ = read_raw(Path(name) / "out.wav")
+    if not np.isfinite(samples).all():
+        raise StageError(f"{guest.name} gives samples that are not numbers. {guest.remedy}")
+    return samples
 
 
 def _events(phrase: Phrase, tempo: TempoMap, sample_rate_hz: int) -> list[list[int]]:

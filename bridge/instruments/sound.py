@@ -10,7 +10,7 @@ from bridge.errors import PresetError
 from bridge.store import content_sha256
 from bridge.types import ModelRef
 
-SHIPPED, SHIPPED_LICENCE = "TimGM6mb.sf2", "GPL-2.0-only"
+SHIPPED, SHIPPED_LICENCE, OWN_LICENCE = "TimGM6mb.sf2", "GPL-2.0-only", "the user's own"
 REMEDY = 'Name an SF2 or SF3 file of General MIDI, or "" for the shipped one.'
 
 
@@ -28,10 +28,10 @@ def refs(sound: Sound) -> tuple[ModelRef, ...]:
     Raises:
         PresetError: as `soundfont_path` and `plugin_path`.
     """
-    licence = "" if sound.soundfont else SHIPPED_LICENCE
+    licence = OWN_LICENCE if sound.soundfont else SHIPPED_LICENCE
     found = [(soundfont_path(sound), licence)]
     plugin = plugin_path(sound)
-    found += [(plugin, "")] if plugin else []
+    found += [(plugin, OWN_LICENCE)] if plugin else []
     return tuple(ModelRef(path.name, content_sha256(path), licence) for path, licence in found)
 
 
