@@ -48,6 +48,11 @@ WHAT_IT_IS = {
     "voice": "another character, dry",
     "lead": "the same with effects",
     "mix": "lead over the music",
+    "arrangement": "new music over the song's bars",
+    "arrangement_audio": "the same to listen to",
+    "continuation": "what comes after the last bar",
+    "continuation_audio": "the same to listen to",
+    "new_piece": "lead over the arrangement",
     "report": "output against input, what ran; opens in a browser",
 }
 
@@ -158,7 +163,7 @@ def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
         note = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
         note += f", {WHAT_IT_IS.get(artifact.name, artifact.kind)}"
         note += ", approximate" if artifact.approximate else ""
-        note += ", synthetic voice" if artifact.synthetic else ""
+        note += ", synthetic" if artifact.synthetic else ""
         tree.add(f"{escape(artifact.path)}  [dim]{note}[/]")
     tree.add("manifest.json  [dim]what ran, from what, how long[/]")
     console.print(tree, highlight=False, soft_wrap=True)
