@@ -163,6 +163,15 @@ def test_musicxml_endings_hold_for_the_bars_between_their_ends(tmp_path: Path) -
     assert pitches(read_musicxml(path, "piano").phrase) == [60, 62, 64, 65, 60, 67, 69]
 
 
+def test_musicxml_says_what_its_file_says_of_rights(tmp_path: Path) -> None:
+    plain = score(f"<measure>HEAD{xml_note('C', 4)}</measure>")
+    path = tmp_path / "score.xml"
+    for written, heard in ((b"\n  ", ""), (b" All rights\n reserved ", "All rights reserved")):
+        rights = b"<identification><rights>" + written + b"</rights></identification><part-list>"
+        path.write_bytes(plain.replace(b"<part-list>", rights))
+        assert read_musicxml(path, "piano").rights == heard
+
+
 def test_musicxml_zipped_with_parts_by_name(tmp_path: Path) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:

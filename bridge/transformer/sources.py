@@ -1,9 +1,9 @@
 """The table of what the corpus is made of: where each source lies, under what licence, and who plays it.
 
 Every source is a package: the folders of scores inside the PyPI package music21, Freedoom's game files and the
-arranger MMA from Debian. music21 is found, never imported. Its licence.txt says that the encodings are
-distributed with the permission of their encoders and that some may not be used for commercial uses: so every
-folder and every file was looked at, and what bars such use, reserves rights or is unclear was left out.
+arranger MMA from Debian. music21 is found, never imported. Its license.txt says that the encodings are distributed
+with the permission of their encoders, and that some bar commercial use, which their own files then say. So every
+file was searched for such words: what bars that use, reserves rights or claims them was left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from bridge.transformer.readers.score import Piece
 from bridge.transformer.readers.wad import midi_lumps
 
 NO_RESTRICTION = "LicenseRef-music21-no-restriction"
-"""Music out of copyright, its encoding given to music21 for redistribution, no restriction stated in any file."""
+"""Music out of copyright, its encoding in music21 by the encoder's permission, no restriction stated in the file.
+
+That is weaker than a licence: no file grants one in words.
+"""
 WADS = Path("/usr/share/games/doom")
 ARRANGEMENTS_PER_SONG = 5
 ARRANGED_TUNES = 200
@@ -70,7 +73,7 @@ def _abc(folder: str) -> Callable[[Tunes], Iterator[Piece]]:
 
 
 def _scores(base: str, part: str, *folders: str) -> Callable[[Tunes], Iterator[Piece]]:
-    """Every score below `base`, or below these folders in it."""
+    """Every score below `base`, or below these folders in it, that claims no rights."""
 
     def read(_: Tunes) -> Iterator[Piece]:
         root = music21_folder(base)
@@ -78,7 +81,9 @@ def _scores(base: str, part: str, *folders: str) -> Callable[[Tunes], Iterator[P
             for path in sorted((root / folder).rglob("*")):
                 if path.suffix in (".mxl", ".xml", ".musicxml"):
                     name = path.relative_to(root).with_suffix("").as_posix()
-                    yield replace(read_musicxml(path, part), name=name)
+                    piece = read_musicxml(path, part)
+                    if not piece.rights:
+                        yield replace(piece, name=name)
 
     return read
 
@@ -124,13 +129,16 @@ SOURCES: tuple[Source, ...] = (
         "ryans", NO_RESTRICTION, "Ryan's Mammoth Collection, 1883; many hands", _abc("ryansMammoth"),
         titled=True, tunes=True,
     ),
-    Source("bach", NO_RESTRICTION, "chorales; Margaret Greentree", _scores("bach", "strings")),
+    Source(
+        "bach", NO_RESTRICTION, 'chorales; most say "PDF (c) 2004 Margaret Greentree, used by permission"',
+        _scores("bach", "strings"),
+    ),
     Source(
         "quartets", NO_RESTRICTION, "Haydn, Mozart, Beethoven, R. Schumann; hands not named",
         _scores("", "strings", *QUARTETS), held_out_percent=10,
     ),
     Source(
-        "trecento", NO_RESTRICTION, "Italian songs of the 14th century; M. S. Cuthbert and students",
+        "trecento", NO_RESTRICTION, "Italian songs of the 14th century; several hands, mostly not named",
         _scores("trecento", "strings"),
     ),
     Source(
@@ -147,16 +155,21 @@ LEFT_OUT: tuple[tuple[str, str], ...] = (
     ("essenFolksong", "non-commercial; legal status unclear by its own licence.txt"),
     ("palestrina", "rights to derivative formats reserved; the licence it refers to isn't there"),
     ("bach/*.krn", "rights to derivative formats reserved (CCARH)"),
-    ("monteverdi", "several files bear a publisher's copyright of 2003; all come from one hand"),
-    ("nottingham-dataset", "no licence and no encoder named"),
-    ("miscFolk", "one file from a site that has disappeared; the other a handful of tunes"),
-    ("josquin", "GPL-2.0-or-later, but each voice is written as a tune of its own: eight works"),
-    ("chopin, joplin", "no licence; the encoders' own sites name a non-commercial or no licence"),
-    ("leadSheet, demos, theoryExercises", "all rights reserved, or no music"),
     (
-        "beach, ciconia, corelli, luca, schubert, weber ...",
-        "single works, half of them with licences of their own",
+        "monteverdi",
+        "book 5 bears a publisher's copyright of 2003; the other books don't say what they were taken from",
     ),
+    ("trecento: 20 of 103 files", 'a bare "Copyright (c)" that names nobody'),
+    ("nottingham-dataset", "two tunes, their encoder not named"),
+    ("miscFolk", "one file comes from a site that has disappeared; the other is a handful of tunes"),
+    ("josquin", "GPL-2.0-or-later, but each voice is written as a tune of its own: eight works"),
+    ("chopin, joplin", "one work each"),
+    (
+        "schumann_clara",
+        "four piano pieces are CC BY-SA 4.0, too few to be worth its terms; the trio claims rights",
+    ),
+    ("beach, ciconia, corelli, luca, weber and others", "single works, some with licences of their own"),
+    ("leadSheet, demos, theoryExercises", "all rights reserved, or no music"),
     ("openttd-openmsx (Debian)", 'GPL version 2 only: readme.txt and copyright don\'t say "or later"'),
     ("MMA's casio, kara, yamaha grooves", "converted from keyboards' own styles"),
 )

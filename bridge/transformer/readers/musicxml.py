@@ -46,7 +46,10 @@ def read_musicxml(path: Path, parts: Mapping[str, str] | str) -> Piece:
     if not phrase.notes:
         raise InputError(f"{path} holds no notes. Leave it out.")
     title = root.findtext("work/work-title") or root.findtext("movement-title") or path.stem
-    return Piece(path.stem, " ".join(title.split()), phrase, bar_beats or 4.0)
+    rights = " ".join(
+        text for one in root.iterfind("identification/rights") for text in (one.text or "").split()
+    )
+    return Piece(path.stem, " ".join(title.split()), phrase, bar_beats or 4.0, rights)
 
 
 def _part_of(name: str, parts: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ class Piece:
     title: str
     phrase: Phrase
     bar_beats: float  # length of a bar in quarter notes, by the first metre
+    rights: str = ""  # what the file itself says of them
 
 
 @dataclass(frozen=True)
