@@ -302,8 +302,13 @@ def train_continuation(
 
     models = folders().models
     base = weights_path(SHIPPED, models)
-    with work_bar(PipeSafeConsole(stderr=True), "train") as report:
-        tuned = fine_tune(midi_folder, name, models, base, steps=steps, minutes=minutes, report=report)
+    try:
+        with work_bar(PipeSafeConsole(stderr=True), "train") as report:
+            tuned = fine_tune(midi_folder, name, models, base, steps=steps, minutes=minutes, report=report)
+    except KeyboardInterrupt:
+        raise Cancelled(
+            "Training is cancelled. The same command goes on from what was judged last."
+        ) from None
     if as_json:
         print_json(tuned_table(tuned))
     else:

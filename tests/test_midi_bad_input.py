@@ -37,7 +37,7 @@ from tests.midi_bytes import (
 )
 
 SECONDS = 8.0
-"""No file may take longer, on a busy machine."""
+"""Of processor time: no file may take longer."""
 
 
 def read(data: bytes) -> Sheet:
@@ -75,12 +75,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_file_that_cannot_be_read_is_one_clear_error(what: str) -> None:
     data, says = REFUSED[what]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InputError, match=says) as caught:
         read(data)
     assert "x.mid" in caught.value.message
     assert "Export" in caught.value.message
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
 
 
 @pytest.mark.parametrize("size", range(1, 90, 3))
@@ -307,9 +307,9 @@ def test_huge_deltas_take_neither_time_nor_room(tmp_path: Path) -> None:
     data = smf(
         track(note(60), note(64, wait, delta=wait), note(67, 480, delta=wait), on(wait, 70), end=wait), ppq=1
     )
-    began = time.perf_counter()
+    began = time.process_time()
     heard = hear(tmp_path, data)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert [n.pitch for n in heard.phrase.notes] == [60, 64, 67, 70]
     assert heard.phrase.length_beats < 400.0
     assert max(n.length_beats for n in heard.phrase.notes) <= 16.0
@@ -337,14 +337,14 @@ def test_forty_tracks_are_read() -> None:
 def test_three_hours_are_read_in_seconds_and_listened_to_from_their_end(tmp_path: Path) -> None:
     path = tmp_path / "long.mid"
     path.write_bytes(dense(32_400))
-    began = time.perf_counter()
+    began = time.process_time()
     heard = hear_midi(path, 4096)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert len(heard.phrase.notes) > 3500  # some fall on one step and pitch
     assert heard.phrase.length_beats < 700.0
 
 
 def test_a_key_struck_a_hundred_thousand_times_and_never_released_takes_no_longer() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(read(smf(track(on(0, 60), b"\x01\x3c\x50" * 100_000))).phrase.notes) == 100_001
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS

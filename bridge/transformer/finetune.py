@@ -96,7 +96,10 @@ def fine_tune(
         )
     arrays, shape = read_weights(base)
     music = read_folder(midi_folder, report)
-    pieces = tuple(pieces_of(music.works))
+    pieces = []
+    for index, piece in enumerate(pieces_of(music.works)):
+        report(index, len(music.works), f"preparing {piece.name}")
+        pieces.append(piece)
     folder = models_dir / "continuation" / name
     points = _train(pieces, folder, arrays, shape, steps, minutes, report)
     curve.draw(points, folder / "curve.svg")
