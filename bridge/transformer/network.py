@@ -110,7 +110,7 @@ class Head(nn.Module):
         self.mix = _weight(shape.head_width, shape.width)
         self.out = _weight(SIZES[field], shape.head_width)
         self.bias = nn.Parameter(torch.zeros(SIZES[field]))
-        self.copy = nn.Parameter(torch.zeros(len(HINTS), TRUST))
+        self.copy = nn.Parameter(0.4 * (torch.arange(TRUST) - 1.0).clamp_min(0).repeat(len(HINTS), 1))
         self.copy_mix = nn.Parameter(torch.zeros(len(HINTS), shape.head_width))
         self.starts: Tensor
         self.register_buffer("starts", _starts(CONDITIONS[field]), persistent=False)
