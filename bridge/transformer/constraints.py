@@ -101,13 +101,6 @@ class Rules:
         """The primer's last onset, before or at the first bar line of the continuation."""
         self._now = now
 
-    @property
-    def mine(self) -> Mask:
-        """(parts,): who plays by these rules."""
-        mask = np.zeros(SIZES[0], bool)
-        mask[self._parts] = True
-        return mask
-
     def parts(self) -> Mask:
         """Who may begin a note from here on. Letting time pass is always possible."""
         mask = np.zeros(SIZES[0], bool)
@@ -152,13 +145,6 @@ class Rules:
         if part != REST and not self.is_beyond(0):
             self._at_once[part] += 1
             self._in_bar[part][(self._now - self.first_step) // self._bar_steps] += 1
-
-    def hear(self, now: int, part: int) -> None:
-        """Somebody else played a note at step `now`."""
-        if now > self._now:
-            self._at_once = dict.fromkeys(self._parts, 0)
-        self._now = now
-        self._last = (part, -1)
 
     def most_at_once(self, part: int) -> int:
         """Polyphony of a part."""

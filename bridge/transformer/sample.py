@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,6 @@ from bridge.types import Note, Phrase
 
 MOST_PRIMER_ROWS = 4096  # older ones are forgotten: hints come from these, attention from the last `context`
 MOST_BARS = 256
-
-NoteSteps = tuple[int, int, int, int, int]
-"""Onset in steps, index of the part, pitch, length in steps, velocity."""
 LONGEST_SILENCE_BARS = 8  # at a primer's end; the rest of it counts as not there
 
 
@@ -55,15 +52,6 @@ class Sampling:
     top_p: float = 0.95  # of each field's values, the likeliest that hold this share
     min_p: float = 0.02  # and of those, the ones at least so likely as this part of the likeliest
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Coming:
-    """The next note of those that are known already."""
-
-    step: int
-    part: int  # index into PARTS
-    others: Mask  # (parts,): whoever plays such notes
 
 
 class Writer:
@@ -100,17 +88,8 @@ class Writer:
             self._waiting = []
         return self._heard
 
-    def write(
-        self,
-        rules: Rules,
-        sampling: Sampling,
-        random: np.random.Generator,
-        coming: Coming | None = None,
-    ) -> tuple[int, ...] | None:
-        """Draw one row that keeps the rules, and hear it; None when the next one lies beyond their end.
-
-        `coming` is what others play next: None too when they come first. Then hear them, and ask again.
-        """
+    def write(self, rules: Rules, sampling: Sampling, random: np.random.Generator) -> tuple[int, ...] | None:
+        """Draw one row that keeps the rules, and hear it; None when the next one lies beyond their end."""
         heard = self.catch_up()
         drawn: list[int] = []
 
@@ -121,16 +100,12 @@ class Writer:
             drawn.append(draw_value(logits, mask, sampling, random))
             return drawn[-1]
 
-        part = draw(rules.parts() if coming is None else rules.parts() | coming.others)
-        if coming is not None and (part == REST or coming.others[part]):
-            return None
+        part = draw(rules.parts())
         if part == REST:
             row: tuple[int, ...] = (REST, MOST_SHIFT, 0, 0, 0)
         else:
             shift = draw(rules.shifts(part))
-            if rules.is_beyond(shift) or (
-                coming is not None and (self.now_steps + shift, part) >= (coming.step, coming.part)
-            ):
+            if rules.is_beyond(shift):
                 return None
             draw(rules.pitches(part, shift))
             draw(rules.lengths(shift))
@@ -152,14 +127,12 @@ def continue_phrase(
     constraints: Constraints | None = None,
     sampling: Sampling | None = None,
     report: Callable[[float, float], None] | None = None,
-    given: Phrase | None = None,
 ) -> Phrase:
     """What comes after `primer`: `bars` bars from the bar line at or after its end, which is beat 0.
 
     The phrase is exactly `bars * metre.bar_beats` long, every note ends within it, and all constraints hold.
     Notes of one part that overlap more than its polyphony allows are cut short, the oldest first.
-    `report(steps done, steps in all)` may raise to stop. `given` holds what other parts play meanwhile, from the
-    same beat 0: each of its notes is heard when its time comes, and is not part of the answer.
+    `report(steps done, steps in all)` may raise to stop.
 
     Raises:
         InputError: nothing to go on from, a setting out of range, or constraints that leave nothing.
@@ -178,13 +151,15 @@ def continue_phrase(
     writer = Writer(model, bar_steps, semitones)
     writer.hear(rows)
     rules.begin(writer.now_steps)
-    known = _known_notes(given, first_step, rules.end_step)
-    written = []
-    for now_steps, row in _rows(writer, rules, sampling, known):
-        if row is not None and row[0] != REST:
-            written.append((now_steps - first_step, row[0], row[2], LENGTHS_STEPS[row[LENGTH]], row[4]))
+    random = np.random.default_rng(sampling.seed)
+    written: list[tuple[int, int, int, int, int]] = []
+    while (row := writer.write(rules, sampling, random)) is not None:
+        if row[0] != REST:
+            written.append(
+                (writer.now_steps - first_step, row[0], row[2], LENGTHS_STEPS[row[LENGTH]], row[4])
+            )
         if report is not None:
-            report(max(0, now_steps - first_step), bars * bar_steps)
+            report(max(0, writer.now_steps - first_step), bars * bar_steps)
     return Phrase(tuple(_ended(written, rules)), bars * metre.bar_beats)
 
 
@@ -221,7 +196,16 @@ def _primer_rows(primer: Phrase, metre: Metre, bar_steps: int) -> tuple[Rows, in
     """The primer with its steps counted from a bar line, and the bar line where the continuation begins."""
     downbeat = round(metre.first_downbeat_beats * STEPS_PER_BEAT)
     moved = -downbeat % bar_steps  # so that no pickup lies before step 0
-    notes = _in_steps(primer, moved)
+    notes = sorted(
+        (
+            max(0, round(note.start_beats * STEPS_PER_BEAT) + moved),
+            PARTS.index(note.part),
+            note.pitch,
+            max(1, round(note.length_beats * STEPS_PER_BEAT)),
+            note.velocity,
+        )
+        for note in primer.notes
+    )
     end = max(round(primer.length_beats * STEPS_PER_BEAT) + moved, notes[-1][0] + 1 if notes else 0)
     last_onset = notes[-1][0] if notes else 0
     most = (last_onset // bar_steps + LONGEST_SILENCE_BARS) * bar_steps
@@ -233,44 +217,7 @@ def _primer_rows(primer: Phrase, metre: Metre, bar_steps: int) -> tuple[Rows, in
     return encode_steps(notes), first_step
 
 
-def _rows(
-    writer: Writer, rules: Rules, sampling: Sampling, known: list[NoteSteps]
-) -> Iterator[tuple[int, tuple[int, ...] | None]]:
-    """Each row that is drawn, and None for each known note that is heard, with the step that it begins at."""
-    random = np.random.default_rng(sampling.seed)
-    others = np.isin(np.arange(SIZES[0]), [note[1] for note in known]) & ~rules.mine
-    while True:
-        coming = Coming(known[0][0], known[0][1], others) if known else None
-        row = writer.write(rules, sampling, random, coming)
-        if row is None:
-            if not known:
-                return
-            onset, part, pitch, length, velocity = known.pop(0)
-            writer.hear(encode_steps([(onset - writer.now_steps, part, pitch, length, velocity)]))
-            rules.hear(writer.now_steps, part)
-        yield writer.now_steps, row
-
-
-def _known_notes(given: Phrase | None, first_step: int, end_step: int) -> list[NoteSteps]:
-    """Notes of `given` that begin before the end, in the order in which they are heard."""
-    return [note for note in _in_steps(given, first_step) if note[0] < end_step] if given else []
-
-
-def _in_steps(phrase: Phrase, moved: int) -> list[NoteSteps]:
-    """Notes as `encode_steps` takes them, sorted, `moved` steps later."""
-    return sorted(
-        (
-            max(0, round(note.start_beats * STEPS_PER_BEAT) + moved),
-            PARTS.index(note.part),
-            note.pitch,
-            max(1, round(note.length_beats * STEPS_PER_BEAT)),
-            note.velocity,
-        )
-        for note in phrase.notes
-    )
-
-
-def _ended(written: Sequence[NoteSteps], rules: Rules) -> list[Note]:
+def _ended(written: Sequence[tuple[int, int, int, int, int]], rules: Rules) -> list[Note]:
     """Notes, the older ones cut where their part strikes the pitch again or has no voice left."""
     ends: list[int] = []
     sounding: dict[int, list[int]] = {}
