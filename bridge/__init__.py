@@ -19,6 +19,7 @@
 | `analysis` | beats, bars, key |
 | `harmony` | chords, form and melody of a song's notes |
 | `composing` | a continuation and an arrangement of a song, as notes |
+| `transformer` | the Music Transformer: rows, model, training, constraints, weights |
 | `effects` | chains of effects, and plug-ins in a child process |
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
