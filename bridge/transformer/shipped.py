@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge.errors import ModelError
 from bridge.store import file_sha256
 from bridge.transformer.decoder import Decoder
+from bridge.transformer.originality import RunIndex, load_index
 from bridge.transformer.saved import read_weights
 from bridge.types import ModelRef
 
@@ -49,6 +50,16 @@ def model_ref(name: str, models_dir: Path) -> ModelRef:
     """The model as manifests name it."""
     path = weights_path(name, models_dir)
     return ModelRef(name, file_sha256(path), LICENCE if name == SHIPPED else "the user's own")
+
+
+@lru_cache(maxsize=1)
+def load_originality() -> RunIndex:
+    """The runs of notes that stand in the works the shipped model learned from.
+
+    Raises:
+        ModelError: the index is missing or damaged.
+    """
+    return load_index(WEIGHTS_FOLDER / "originality.npz")
 
 
 @lru_cache(maxsize=2)
