@@ -58,9 +58,10 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
         async with open_workshop(folders, worker_idle_s=config.worker_idle_s) as shop:
             shop.store.sweep()
             sweep_old(building_folder(config.outbox))
+            stop = _stop_signal()  # before `ready` is told: whoever reads that may stop us at once
             daemon = Daemon(config, shop, tell)
             async with daemon.running() as loops:
-                await _until_told_to_stop(loops)
+                await _until(stop, loops)
 
 
 class Daemon:
@@ -253,8 +254,8 @@ def _only_one(folders: Folders) -> Iterator[None]:
         lock.release()
 
 
-async def _until_told_to_stop(loops: Sequence[asyncio.Task[None]]) -> None:
-    """Until a signal comes. A loop that ended is a fault: better no daemon than one that does nothing."""
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -262,6 +263,11 @@ async def _until_told_to_stop(loops: Sequence[asyncio.Task[None]]) -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows: its loop can't, but Ctrl-C still reaches plain handlers
             signal.signal(number, lambda *_: _call(loop, stop.set))
+    return stop
+
+
+async def _until(stop: asyncio.Event, loops: Sequence[asyncio.Task[None]]) -> None:
+    """Until told to stop. A loop that ended is a fault: better no daemon than one that does nothing."""
     told = asyncio.create_task(stop.wait())
     await asyncio.wait([told, *loops], return_when=asyncio.FIRST_COMPLETED)
     told.cancel()

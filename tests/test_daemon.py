@@ -240,6 +240,13 @@ def test_sigterm_ends_it_well_and_a_second_daemon_is_told_who_holds_the_folder(h
     assert first.end(signal.SIGTERM) == 0
 
 
+def test_sigterm_at_the_very_moment_it_is_ready_ends_it_well(home: Path) -> None:
+    daemon = RunningDaemon(home)
+    daemon.wait_for("ready")
+    assert daemon.end(signal.SIGTERM) == 0
+    assert not (folders().state / "daemon.json").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_restarted_daemon_goes_on_with_what_it_had(home: Path, number: int) -> None:
     first = RunningDaemon(home)
