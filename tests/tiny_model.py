@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.recall import CONDITIONS, HINTS, INPUTS, TRUST
 from bridge.transformer.saved import Shape
-from bridge.transformer.tokens import SIZES
+from bridge.transformer.tokens import REST, SIZES
 
 TINY = Shape(layers=2, width=32, heads=2, inner=48, head_width=24, context=64)
 
@@ -49,3 +49,11 @@ def tiny_arrays(shape: Shape = TINY, seed: int = 0) -> Mapping[str, npt.NDArray[
 
 def tiny_decoder(seed: int = 0) -> Decoder:
     return Decoder(tiny_arrays(seed=seed), TINY)
+
+
+def busy_decoder() -> Decoder:
+    """One that lets hardly more than a quarter of a beat pass between notes."""
+    arrays = dict(tiny_arrays())
+    arrays["heads.0.bias"] = np.where(np.arange(SIZES[0]) < REST, 0.0, -20.0).astype(np.float32)
+    arrays["heads.1.bias"] = np.where(np.arange(SIZES[1]) < 7, 5.0, -5.0).astype(np.float32)
+    return Decoder(arrays, TINY)

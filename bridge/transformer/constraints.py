@@ -102,11 +102,11 @@ class Rules:
         self._now = now
 
     def parts(self) -> Mask:
-        """Who may begin a note from here on. Letting time pass is always possible."""
+        """Who may begin a note from here on; else, and never twice running if anybody may, time passes."""
         mask = np.zeros(SIZES[0], bool)
-        mask[REST] = True
         for part in self._parts:
             mask[part] = self.shifts(part).any()
+        mask[REST] = self._last[0] != REST or not mask.any()
         return mask
 
     def shifts(self, part: int) -> Mask:
