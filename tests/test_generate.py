@@ -18,6 +18,7 @@ from bridge.grid import write_grid
 from bridge.midi import read_midi, write_midi
 from bridge.stages.generate import GenerateSettings, digests, generate, models
 from bridge.tempo import constant_tempo, tempo_from_changes
+from bridge.transformer.originality import CopiedRun
 from bridge.transformer.saved import save_weights
 from bridge.types import PPQ, Artifact, Bounce, Context, Grid, Made, Phrase, Skip, TempoMap
 from tests.made_notes import song
@@ -90,11 +91,11 @@ def sha256(path: Path) -> str:
 
 
 def test_four_files_come_of_exact_lengths(tmp_path: Path) -> None:
-    taken = put(tmp_path, song([("A", 4), ("B", 4)]))
+    taken = put(tmp_path, song([("A", 4)]))
     answer = made(tmp_path, taken)
     assert set(answer.files) == {*AUDIO, *MIDI}
     assert ticks(answer.files["continuation"]) == {2 * 4 * PPQ}
-    assert ticks(answer.files["arrangement"]) == {32 * PPQ}
+    assert ticks(answer.files["arrangement"]) == {16 * PPQ}
     frames = {name: audio.probe(answer.files[name]) for name in AUDIO}
     assert frames["arrangement_audio"].frames == taken["bounce"].frames
     assert frames["continuation_audio"].frames == round(8 * 60 / 180 * RATE_HZ)
@@ -167,6 +168,30 @@ def test_the_key_stands_in_the_files(tmp_path: Path) -> None:
             if m.type == "key_signature"
         ]
         assert keys == ["C"]
+
+
+@pytest.mark.usefixtures("unheard")
+def test_what_quotes_the_training_music_is_drawn_again_and_told_if_it_still_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Phrase] = []
+
+    def quote(phrase: Phrase, _index: Any, _more_than: int) -> list[CopiedRun]:
+        asked.append(phrase)
+        return [CopiedRun("lead", 0.0, 14)] if len(asked) <= quotes else []
+
+    monkeypatch.setattr("bridge.stages.generate.copied_runs", quote)
+    taken = put(tmp_path, song([("A", 4)]))
+    settings = replace(SETTINGS, mode="continue")
+    quotes = 1
+    answer = made(tmp_path, taken, settings, "once")
+    assert (len(asked), answer.facts["continuation_copied_notes"]) == (2, 0)
+    assert "quote" not in answer.detail
+    asked.clear()
+    quotes = 9
+    answer = made(tmp_path, taken, settings, "twice")
+    assert (len(asked), answer.facts["continuation_copied_notes"]) == (2, 14)
+    assert "continuation quotes 14 notes of the training music: try another generate.seed" in answer.detail
 
 
 def test_without_notes_there_is_nothing_to_do(tmp_path: Path) -> None:

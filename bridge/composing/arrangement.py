@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bridge.composing.guides import CHORD_PLAYERS, INSTANT_BEATS, grid_steps, guides, refit
+from bridge.composing.band import Passage, write_band
+from bridge.composing.guides import INSTANT_BEATS, guides, refit
 from bridge.composing.song import Song, between
 from bridge.composing.taste import Taste
 from bridge.harmony.chords import chords_between
 from bridge.harmony.form import Section
 from bridge.progress import Report, part_of
-from bridge.transformer.constraints import Constraints, HarmonySpan
+from bridge.transformer.constraints import HarmonySpan
 from bridge.transformer.decoder import Decoder
-from bridge.transformer.sample import continue_phrase
 from bridge.types import Note, Phrase
+
+SEEDS_APART = 2  # so that no section, and no second draw of one, is the continuation again
 
 
 def arrange_song(model: Decoder, song: Song, taste: Taste, report: Report) -> Phrase:
     """New music as long as the bounce; beat 0 is its first frame.
 
-    Nobody leads while somebody sings, or where the song has no clear melody. Drums rest in sections where the
-    song's own do, a section without any notes stays silent, and into the first bar the drums lead where the song
-    has a pickup.
+    Nobody leads while somebody sings, or where the song has no clear melody. Drums rest where the song's own do,
+    and play alone where they do; a section without any notes stays silent. Into the first bar the drums lead
+    where the song has a pickup.
 
     Raises:
         InputError: a part that is none, or a setting out of range.
@@ -37,7 +39,7 @@ def arrange_song(model: Decoder, song: Song, taste: Taste, report: Report) -> Ph
             model,
             song,
             _longest(song.form, label),
-            taste.reseeded(index),
+            taste.reseeded(SEEDS_APART * (1 + index)),
             part_of(report, index, len(labels)),
         )
         for index, label in enumerate(labels)
@@ -64,40 +66,35 @@ def _longest(form: Sequence[Section], label: str) -> Section:
 
 def _write(model: Decoder, song: Song, section: Section, taste: Taste, report: Report) -> Phrase:
     """The section's music; its beat 0 is the section's first bar line."""
-    metre = replace(song.metre, first_downbeat_beats=0.0)
     start = song.line_beats(section.first_bar)
-    heard = between(song.band.notes, start, start + section.bars * metre.bar_beats)
-    length = section.bars * metre.bar_beats
-    parts = _players(song, heard, taste)
-    if not parts:
-        return Phrase((), length)
-    scale = song.scale if taste.key_lock else None
-    constraints = Constraints(
-        parts=parts,
-        scale=scale,
-        most_notes_per_beat=taste.most_notes_per_beat,
-        harmony=_guides(song, section, scale),
-        grid_steps=grid_steps(heard),
+    length = section.bars * song.metre.bar_beats
+    heard = between(song.band.notes, start, start + length)
+    chords = chords_between(song.chords, start, start + length)
+    passage = Passage(
+        heard=Phrase(heard, length),
+        heard_chords=chords,
+        bars=section.bars,
+        chords=chords,
+        bar_beats=song.metre.bar_beats,
+        scale=song.scale,
+        players=_players(song, heard, taste),
     )
-    primer = Phrase(tuple(note for note in heard if note.part != "lead" or "lead" in parts), length)
-    return continue_phrase(model, primer, section.bars, metre, constraints, taste.sampling, report)
+    return write_band(model, passage, taste, report)
 
 
 def _players(song: Song, heard: Sequence[Note], taste: Taste) -> tuple[str, ...]:
     """Who plays in a section whose own notes are `heard`."""
-    if not heard:
-        return ()
     playing = {note.part for note in heard}
     wanted = set(taste.parts or ("lead", "bass", "piano", "strings", "drums"))
     if taste.guitar and not taste.parts:
         wanted.add("guitar")
     if song.sings or not song.melody.is_clear:
         wanted.discard("lead")
-    if "drums" not in playing and any(note.part == "drums" for note in song.band.notes):
+    if "drums" not in playing:
         wanted.discard("drums")
-    if playing == {"drums"} or (song.scale is None and not any(c.pitch_classes for c in song.chords)):
-        wanted -= {"lead", "bass", *CHORD_PLAYERS}
-    return tuple(sorted(wanted))
+    if not playing - {"drums"}:
+        wanted &= {"drums"}
+    return tuple(wanted)
 
 
 def _guides(song: Song, section: Section, scale: frozenset[int] | None) -> tuple[HarmonySpan, ...]:

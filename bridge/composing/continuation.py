@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.composing.guides import grid_steps, guides
+from bridge.composing.band import Passage, write_band
 from bridge.composing.song import Song, between
 from bridge.composing.taste import Taste
 from bridge.harmony.chords import Chord, chords_between
 from bridge.progress import Report
-from bridge.transformer.constraints import Constraints
 from bridge.transformer.decoder import Decoder
-from bridge.transformer.sample import continue_phrase
 from bridge.types import Phrase
 
 PRIMER_BARS = 32
@@ -26,19 +24,19 @@ def continue_song(model: Decoder, song: Song, bars: int, taste: Taste, report: R
     Raises:
         InputError: a part that is none, or a setting out of range.
     """
-    metre = replace(song.metre, first_downbeat_beats=0.0)
     first = max(0, song.bars - PRIMER_BARS)
-    heard = between(song.band.notes, song.line_beats(first), song.line_beats(song.bars))
-    scale = song.scale if taste.key_lock else None
-    constraints = Constraints(
-        parts=taste.parts or tuple({note.part for note in heard or song.band.notes}),
-        scale=scale,
-        most_notes_per_beat=taste.most_notes_per_beat,
-        harmony=guides(looped_chords(song, bars), metre.bar_beats, scale),
-        grid_steps=grid_steps(heard),
+    start, end = song.line_beats(first), song.line_beats(song.bars)
+    heard = between(song.band.notes, start, end)
+    passage = Passage(
+        heard=Phrase(heard, end - start),
+        heard_chords=chords_between(song.chords, start, end),
+        bars=bars,
+        chords=looped_chords(song, bars),
+        bar_beats=song.metre.bar_beats,
+        scale=song.scale,
+        players=taste.parts or tuple({note.part for note in heard or song.band.notes}),
     )
-    primer = Phrase(heard, (song.bars - first) * metre.bar_beats)
-    return continue_phrase(model, primer, bars, metre, constraints, taste.sampling, report)
+    return write_band(model, passage, taste, report)
 
 
 def looped_chords(song: Song, bars: int) -> tuple[Chord, ...]:

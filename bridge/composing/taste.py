@@ -13,7 +13,7 @@ class Taste:
 
     sampling: Sampling
     parts: tuple[str, ...] = ()  # () = who the song calls for
-    most_notes_per_beat: float | None = None  # of each part
+    density: float = 1.75  # most notes of a part, as a multiple of what it played before
     key_lock: bool = True  # only notes of the song's key
     guitar: bool = False  # the arrangement has one beside the piano
 

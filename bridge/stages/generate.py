@@ -8,7 +8,7 @@ the song's grid and in its key, follow its chords, and come rendered too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,16 @@ from bridge.progress import Report, part_of
 from bridge.tempo import beats_to_frames, constant_tempo, frames_to_beats
 from bridge.transformer import shipped
 from bridge.transformer.decoder import Decoder
+from bridge.transformer.originality import copied_runs
 from bridge.transformer.parts import PARTS
 from bridge.transformer.sample import Sampling
 from bridge.types import Artifact, Bounce, Context, Made, ModelRef, Phrase, Skip, TempoMap
 
 STAGE_VERSION = "1"
 
-DENSITIES = {"sparse": 2.0, "normal": 4.0, "dense": 8.0}  # most notes per beat of each part
+DENSITIES = {"sparse": 0.6, "normal": 1.75, "dense": 4.0}  # most notes of a part against those in the song
+MOST_COPIED_NOTES = 12  # in a row
+DRAWS = 2  # at most, until one quotes nothing
 TAIL_DB = -40.0  # under the loudest sample: what sounds below it is a tail, not music
 
 
@@ -87,7 +90,7 @@ class Task:
         return Taste(
             sampling=Sampling(asked.temperature, asked.top_p, asked.min_p, asked.seed),
             parts=_parts(asked),
-            most_notes_per_beat=DENSITIES[asked.density],
+            density=DENSITIES[asked.density],
             key_lock=asked.key_lock,
             guitar=asked.density == "dense",
         )
@@ -100,7 +103,8 @@ def digests(settings: GenerateSettings) -> tuple[str, ...]:
         PresetError: a part that is none, or a soundfont or plug-in that is missing.
     """
     _parts(settings)
-    sound.refs(_sound(settings))
+    sound.soundfont_path(_sound(settings))
+    sound.plugin_path(_sound(settings))
     return ()
 
 
@@ -160,11 +164,14 @@ def _continuation(task: Task, report: Report) -> Piece:
     tempo = constant_tempo(
         bpm, task.tempo.sample_rate_hz, beats_per_bar=task.tempo.beats_per_bar, beat_unit=task.tempo.beat_unit
     )
-    phrase = continue_song(task.model, song, bars, task.taste(), report)
+    phrase, copied = _original(
+        lambda taste: continue_song(task.model, song, bars, taste, report), task.taste()
+    )
     facts = {
         "continuation_start_frames": round(beats_to_frames(task.tempo, line)),
         "continuation_bars": bars,
         "continuation_parts": _who_plays(phrase),
+        "continuation_copied_notes": copied,
     }
     detail = f"{bars} bars after bar {song.bars} for {', '.join(_who_plays(phrase)) or 'nobody'}"
     frames = round(beats_to_frames(tempo, phrase.length_beats))
@@ -173,15 +180,28 @@ def _continuation(task: Task, report: Report) -> Piece:
 
 def _arrangement(task: Task, report: Report) -> Piece:
     song = task.song
-    phrase = arrange_song(task.model, song, task.taste(), report)
+    phrase, copied = _original(lambda taste: arrange_song(task.model, song, taste, report), task.taste())
     form = " ".join(f"{section.label}{section.bars}" for section in song.form)
     facts = {
         "form": form,
         "arrangement_parts": _who_plays(phrase),
         "arrangement_shared_notes": round(shared_with(phrase, song.band), 3),
+        "arrangement_copied_notes": copied,
     }
     detail = f"an arrangement of {form} for {', '.join(_who_plays(phrase)) or 'nobody'}"
     return Piece("arrangement", phrase, task.tempo, task.bounce.frames, detail, facts)
+
+
+def _original(write: Callable[[Taste], Phrase], taste: Taste) -> tuple[Phrase, int]:
+    """A draw that quotes nothing of the training music, or else the second one, and its longest quotation in notes."""
+    index = shipped.load_originality()
+    phrase, copied = Phrase((), 0.0), 0
+    for draw in range(DRAWS):
+        phrase = write(taste.reseeded(draw))
+        copied = max((run.notes for run in copied_runs(phrase, index, MOST_COPIED_NOTES)), default=0)
+        if not copied:
+            break
+    return phrase, copied
 
 
 def _write(piece: Piece, task: Task, key: str, workdir: Path, report: Report) -> dict[str, Path]:
@@ -238,6 +258,12 @@ def _detail(song: Song, pieces: Sequence[Piece]) -> str:
     told = [piece.detail for piece in pieces]
     if not song.melody.is_clear:
         told.append("no clear melody was heard: it leans on chords and rhythm")
+    for piece in pieces:
+        copied = piece.facts[f"{piece.name}_copied_notes"]
+        if copied:
+            told.append(
+                f"the {piece.name} quotes {copied} notes of the training music: try another generate.seed"
+            )
     return "; ".join(told)
 
 
