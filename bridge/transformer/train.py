@@ -38,7 +38,7 @@ CHECKPOINT, WEIGHTS, CURVE = "checkpoint.pt", "weights.safetensors", "curve.json
 class Recipe:
     """How to train. Rows are notes, but for the few rests."""
 
-    steps: int = 4000
+    steps: int = 3700
     batch: int = 4  # windows
     learning_rate: float = 1.5e-3
     warmup_steps: int = 200
