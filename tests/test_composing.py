@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,14 @@ from bridge.composing.guides import grid_steps, guides, refit
 from bridge.composing.song import Song, between, read_song
 from bridge.composing.taste import Taste
 from bridge.harmony.chords import Chord
+from bridge.midi import read_midi
 from bridge.tempo import constant_tempo
 from bridge.transformer.constraints import RANGES, HarmonySpan
 from bridge.transformer.sample import Sampling
+from bridge.transformer.shipped import SHIPPED, load_model
 from bridge.types import Grid, Note, Phrase
 from tests.made_notes import C_MAJOR, song, sorted_phrase
+from tests.song_a import DATA
 from tests.tiny_model import tiny_decoder
 
 MODEL = tiny_decoder()
@@ -227,6 +231,13 @@ def test_drums_alone_go_on_as_drums_alone() -> None:
     assert {note.part for note in made.notes} == {"drums"}
 
 
+def test_a_second_draw_has_another_seed_and_is_a_little_bolder() -> None:
+    asked = Taste(Sampling(temperature=1.0, seed=2**31 - 1))
+    assert asked.again(0) == asked
+    assert asked.again(1).sampling.seed == 0
+    assert 1.0 < asked.again(1).sampling.temperature < asked.again(2).sampling.temperature <= 1.5
+
+
 # The arrangement
 
 
@@ -310,3 +321,17 @@ def test_the_last_partial_bar_is_cut_to_the_bounce() -> None:
 def test_drums_alone_are_arranged_for_drums() -> None:
     drums = Phrase(tuple(note for note in heard().notes if note.part == "drums"), 96.0)
     assert {note.part for note in arranged(drums, grid(key="")).notes} <= {"drums"}
+
+
+@pytest.mark.real
+def test_with_the_shipped_weights_the_music_is_new_and_nobody_falls_silent(tmp_path: Path) -> None:
+    model = load_model(SHIPPED, tmp_path)
+    notes = [note for part in ("bass", "other", "drums") for note in read_midi(DATA / f"{part}.mid")[0].notes]
+    stems = [replace(note, part="other") if note.part == "pad" else note for note in notes]
+    found = read(sorted_phrase(stems, 64.0), grid(sings=True))
+    draws = [arrange_song(model, found, taste().again(draw), silent) for draw in range(2)]
+    assert min(shared_with(made, found.band) for made in draws) < 0.5
+    made = draws[0]
+    for bar in range(16):
+        playing = {note.part for note in between(made.notes, bar * 4.0, bar * 4.0 + 4.0)}
+        assert {"drums", "bass", "piano"} <= playing

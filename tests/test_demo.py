@@ -17,7 +17,11 @@ from bridge.demo import SONG, run_demo
 from bridge.errors import StageError
 from bridge.terminal import PipeSafeConsole, StageBars
 
-EVERYTHING = ["vocals", "drums", "bass", "other", "voice", "lead", "mix", "notes", "notes_quantised", "report"]
+EVERYTHING = [
+    *("vocals", "drums", "bass", "other", "voice", "lead", "mix", "new_piece"),
+    *("arrangement_audio", "continuation_audio"),
+    *("notes", "notes_quantised", "arrangement", "continuation", "report"),
+]
 
 
 def test_the_song_that_ships_is_small_and_has_its_card() -> None:

@@ -171,6 +171,17 @@ def test_the_key_stands_in_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unheard")
+def test_an_arrangement_that_repeats_the_song_is_drawn_again_and_the_newest_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = [0.9, 0.6, 0.7]
+    monkeypatch.setattr("bridge.stages.generate.shared_with", lambda _written, _heard: shares.pop(0))
+    answer = made(tmp_path, put(tmp_path, song([("A", 4)])), replace(SETTINGS, mode="arrange"))
+    assert (answer.facts["arrangement_shared_notes"], shares) == (0.6, [])
+    assert "60% of the arrangement is what the song itself plays there" in answer.detail
+
+
+@pytest.mark.usefixtures("unheard")
 def test_what_quotes_the_training_music_is_drawn_again_and_told_if_it_still_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +201,7 @@ def test_what_quotes_the_training_music_is_drawn_again_and_told_if_it_still_does
     asked.clear()
     quotes = 9
     answer = made(tmp_path, taken, settings, "twice")
-    assert (len(asked), answer.facts["continuation_copied_notes"]) == (2, 14)
+    assert (len(asked), answer.facts["continuation_copied_notes"]) == (3, 14)
     assert "continuation quotes 14 notes of the training music: try another generate.seed" in answer.detail
 
 

@@ -32,8 +32,34 @@ def own_preset(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("default", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "report", "export"]),
-        ("offline", ["separate", "analyse", "transcribe", "convert", "effects", "mix", "report", "export"]),
+        (
+            "default",
+            [
+                "separate",
+                "analyse",
+                "transcribe",
+                "generate",
+                "convert",
+                "effects",
+                "mix",
+                "report",
+                "export",
+            ],
+        ),
+        (
+            "offline",
+            [
+                "separate",
+                "analyse",
+                "transcribe",
+                "generate",
+                "convert",
+                "effects",
+                "mix",
+                "report",
+                "export",
+            ],
+        ),
         ("stems-only", ["separate", "analyse", "export"]),
         ("midi-only", ["separate", "analyse", "transcribe", "export"]),
     ],

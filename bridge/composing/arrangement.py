@@ -20,7 +20,7 @@ from bridge.transformer.constraints import HarmonySpan
 from bridge.transformer.decoder import Decoder
 from bridge.types import Note, Phrase
 
-SEEDS_APART = 2  # so that no section, and no second draw of one, is the continuation again
+SEEDS_APART = 101  # so that no section, and no second draw of one, is the continuation again
 
 
 def arrange_song(model: Decoder, song: Song, taste: Taste, report: Report) -> Phrase:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from bridge.transformer.sample import Sampling
 
+BOLDER, MOST_TEMPERATURE = 1.15, 5.0
+
 
 @dataclass(frozen=True)
 class Taste:
@@ -16,6 +18,12 @@ class Taste:
     density: float = 1.75  # most notes of a part, as a multiple of what it played before
     key_lock: bool = True  # only notes of the song's key
     guitar: bool = False  # the arrangement has one beside the piano
+
+    def again(self, draw: int) -> Taste:
+        """For the first draw (0) as it is; later ones have the next seed each, and are a little bolder."""
+        bolder = min(MOST_TEMPERATURE, self.sampling.temperature * BOLDER**draw)
+        next_one = self.reseeded(draw)
+        return replace(next_one, sampling=replace(next_one.sampling, temperature=bolder))
 
     def reseeded(self, by: int) -> Taste:
         """The same with another seed."""

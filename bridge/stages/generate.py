@@ -40,7 +40,9 @@ STAGE_VERSION = "1"
 
 DENSITIES = {"sparse": 0.6, "normal": 1.75, "dense": 4.0}  # most notes of a part against those in the song
 MOST_COPIED_NOTES = 12  # in a row
-DRAWS = 2  # at most, until one quotes nothing
+MOST_SHARED = 0.5  # of an arrangement's pitched notes, with the song's own
+DRAWS = 3  # at most, until one is new
+NOTHING = Phrase((), 0.0)
 TAIL_DB = -40.0  # under the loudest sample: what sounds below it is a tail, not music
 
 
@@ -72,6 +74,15 @@ class Piece:
     frames: int  # its length as audio, at the bounce's rate
     detail: str
     facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One draw, and how new it is."""
+
+    phrase: Phrase
+    copied: int  # notes of its longest run that stands in the training music, 0 for none
+    shared: float  # 0..1: its pitched notes that the song itself has there
 
 
 @dataclass(frozen=True)
@@ -164,14 +175,13 @@ def _continuation(task: Task, report: Report) -> Piece:
     tempo = constant_tempo(
         bpm, task.tempo.sample_rate_hz, beats_per_bar=task.tempo.beats_per_bar, beat_unit=task.tempo.beat_unit
     )
-    phrase, copied = _original(
-        lambda taste: continue_song(task.model, song, bars, taste, report), task.taste()
-    )
+    drawn = _new(lambda taste: continue_song(task.model, song, bars, taste, report), task.taste(), NOTHING)
+    phrase = drawn.phrase
     facts = {
         "continuation_start_frames": round(beats_to_frames(task.tempo, line)),
         "continuation_bars": bars,
         "continuation_parts": _who_plays(phrase),
-        "continuation_copied_notes": copied,
+        "continuation_copied_notes": drawn.copied,
     }
     detail = f"{bars} bars after bar {song.bars} for {', '.join(_who_plays(phrase)) or 'nobody'}"
     frames = round(beats_to_frames(tempo, phrase.length_beats))
@@ -180,28 +190,30 @@ def _continuation(task: Task, report: Report) -> Piece:
 
 def _arrangement(task: Task, report: Report) -> Piece:
     song = task.song
-    phrase, copied = _original(lambda taste: arrange_song(task.model, song, taste, report), task.taste())
+    drawn = _new(lambda taste: arrange_song(task.model, song, taste, report), task.taste(), song.band)
+    phrase = drawn.phrase
     form = " ".join(f"{section.label}{section.bars}" for section in song.form)
     facts = {
         "form": form,
         "arrangement_parts": _who_plays(phrase),
-        "arrangement_shared_notes": round(shared_with(phrase, song.band), 3),
-        "arrangement_copied_notes": copied,
+        "arrangement_shared_notes": round(drawn.shared, 3),
+        "arrangement_copied_notes": drawn.copied,
     }
     detail = f"an arrangement of {form} for {', '.join(_who_plays(phrase)) or 'nobody'}"
     return Piece("arrangement", phrase, task.tempo, task.bounce.frames, detail, facts)
 
 
-def _original(write: Callable[[Taste], Phrase], taste: Taste) -> tuple[Phrase, int]:
-    """A draw that quotes nothing of the training music, or else the second one, and its longest quotation in notes."""
+def _new(write: Callable[[Taste], Phrase], taste: Taste, heard: Phrase) -> Drawn:
+    """The first draw that quotes nothing of the training music and little of `heard`, or the best of DRAWS."""
     index = shipped.load_originality()
-    phrase, copied = Phrase((), 0.0), 0
+    drawn: list[Drawn] = []
     for draw in range(DRAWS):
-        phrase = write(taste.reseeded(draw))
+        phrase = write(taste.again(draw))
         copied = max((run.notes for run in copied_runs(phrase, index, MOST_COPIED_NOTES)), default=0)
-        if not copied:
+        drawn.append(Drawn(phrase, copied, shared_with(phrase, heard)))
+        if not copied and drawn[-1].shared <= MOST_SHARED:
             break
-    return phrase, copied
+    return min(drawn, key=lambda one: (one.copied, max(one.shared, MOST_SHARED)))
 
 
 def _write(piece: Piece, task: Task, key: str, workdir: Path, report: Report) -> dict[str, Path]:
@@ -264,6 +276,9 @@ def _detail(song: Song, pieces: Sequence[Piece]) -> str:
             told.append(
                 f"the {piece.name} quotes {copied} notes of the training music: try another generate.seed"
             )
+        shared = piece.facts.get(f"{piece.name}_shared_notes", 0.0)
+        if shared > MOST_SHARED:
+            told.append(f"{shared:.0%} of the {piece.name} is what the song itself plays there")
     return "; ".join(told)
 
 
