@@ -11,13 +11,13 @@ import pytest
 from bridge.composing.arrangement import arrange_song, shared_with
 from bridge.composing.band import Passage, held_chords, write_band
 from bridge.composing.continuation import continue_song, looped_chords
-from bridge.composing.guides import grid_steps, guides, refit
+from bridge.composing.guides import guides, refit
 from bridge.composing.song import Song, between, read_song
 from bridge.composing.taste import Taste
 from bridge.harmony.chords import Chord
 from bridge.midi import read_midi
 from bridge.tempo import constant_tempo
-from bridge.transformer.constraints import RANGES, HarmonySpan
+from bridge.transformer.constraints import RANGES, HarmonySpan, grid_steps
 from bridge.transformer.sample import Sampling
 from bridge.transformer.shipped import SHIPPED, load_model
 from bridge.types import Grid, Note, Phrase

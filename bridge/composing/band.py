@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.composing.guides import CHORD_PLAYERS, grid_steps, guides
+from bridge.composing.guides import CHORD_PLAYERS, guides
 from bridge.composing.taste import Taste
 from bridge.harmony.chords import Chord
 from bridge.progress import Report, part_of
-from bridge.transformer.constraints import POLYPHONY, Constraints
+from bridge.transformer.constraints import POLYPHONY, Constraints, grid_steps
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.sample import Metre, continue_phrase
 from bridge.types import Note, Phrase

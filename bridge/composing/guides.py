@@ -12,8 +12,6 @@ from bridge.types import Note
 
 CHORD_PLAYERS = ("piano", "guitar", "strings")
 INSTANT_BEATS = 1 / STEPS_PER_BEAT
-GRIDS_STEPS = (6, 8, 4, 3, 2)  # sixteenths, triplets, then finer ones
-_ON_GRID = 0.95
 
 
 def guides(
@@ -57,15 +55,6 @@ def refit(
         moved = note if note.part == "drums" else _fit(note, spans, scale, ranges)
         fitted.setdefault((moved.start_beats, moved.part, moved.pitch), moved)
     return tuple(fitted.values())
-
-
-def grid_steps(notes: Sequence[Note]) -> int:
-    """The coarsest grid, in 24ths of a beat, that nearly all onsets lie on; they count from a bar line."""
-    steps = [round(note.start_beats * STEPS_PER_BEAT) for note in notes]
-    for grid in GRIDS_STEPS:
-        if sum(step % grid == 0 for step in steps) >= _ON_GRID * len(steps):
-            return grid
-    return 1
 
 
 def _fit(

@@ -20,6 +20,7 @@ from bridge.transformer.tokens import (
     STEPS_PER_BEAT,
     Rows,
 )
+from bridge.types import Note
 
 Mask = npt.NDArray[np.bool_]
 RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
@@ -35,6 +36,10 @@ RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 POLYPHONY: Mapping[str, int] = MappingProxyType(
     {"lead": 1, "piano": 8, "guitar": 6, "bass": 1, "strings": 6, "drums": 5}
 )
+
+
+GRIDS_STEPS = (6, 8, 4, 3, 2)  # sixteenths, triplets, then finer ones
+_ON_GRID = 0.95
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,15 @@ def _known(parts: Sequence[str]) -> Sequence[str]:
         if part not in PARTS:
             raise InputError(f'"{part}" is no part. Parts are {", ".join(PARTS)}.')
     return sorted(set(parts), key=PARTS.index)
+
+
+def grid_steps(notes: Sequence[Note]) -> int:
+    """The coarsest grid, in 24ths of a beat, that nearly all onsets lie on; they count from a bar line."""
+    steps = [round(note.start_beats * STEPS_PER_BEAT) for note in notes]
+    for grid in GRIDS_STEPS:
+        if sum(step % grid == 0 for step in steps) >= _ON_GRID * len(steps):
+            return grid
+    return 1
 
 
 def heard_parts(rows: Rows) -> tuple[str, ...]:

@@ -1,15 +1,15 @@
 """A MIDI file goes in, what comes next comes out as another: the call behind `dawbridge continue`.
 
 What is written is type 1 at the tempo, metre and key of the given file's end. Tick 0 is the bar line where that
-one ends, end-of-track lies exactly `bars` bars later, every note is ended, on the grid of 24 steps per beat and
-in the key asked for. The same file, model and wish give the same bytes.
+one ends, end-of-track lies exactly `bars` bars later, every note is ended, on the coarsest
+grid that nearly all given notes lie on, and in the key asked for. The same file, model and wish give the same bytes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from bridge import __version__
 from bridge.atomic import replacing
 from bridge.errors import InputError, OutboxError
 from bridge.midi import phrase_to_midi
-from bridge.transformer.constraints import RANGES, Constraints
+from bridge.transformer.constraints import RANGES, Constraints, grid_steps
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.heard import Heard, bars_in_one, hear_midi
 from bridge.transformer.keys import SCALES, key_name, key_of, scale_of
@@ -128,11 +128,14 @@ def continue_heard(
         InputError: nothing to go on from, or the wish is out of range.
     """
     key = {FREE: "", AUTO: own_key(encode(heard.phrase))}.get(wish.key, wish.key)
+    downbeat = heard.metre.first_downbeat_beats
+    from_bar_line = [replace(note, start_beats=note.start_beats - downbeat) for note in heard.phrase.notes]
     constraints = Constraints(
         parts=wish.parts,
         scale=scale_of(key) if key else None,
         ranges={**RANGES, **wish.ranges},
         most_notes_per_beat=wish.most_notes_per_beat,
+        grid_steps=grid_steps(from_bar_line),
     )
     whole = -(-wish.bars // bars_in_one(heard.bars))
     written = continue_phrase(model, heard.phrase, whole, heard.metre, constraints, wish.sampling, report)
