@@ -13,9 +13,13 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.transformer.decoder import Decoder
 
 ENGINES = ("numpy", "torch", "onnxruntime")
 NOTES_BEFORE, NOTES = 512, 400
@@ -26,35 +30,46 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--engine", choices=ENGINES, help="measure in this process, and print JSON")
+    parser.add_argument("--graphs", type=Path, help="where onnxruntime's graphs lie")
+    parser.add_argument("--export", type=Path, help="write those graphs there")
     parser.add_argument("--notochord", type=Path, help="the Python of Notochord's environment")
     asked = parser.parse_args()
-    if asked.engine:
-        sys.stdout.write(json.dumps(measure(asked.engine, asked.weights)) + "\n")
-        return 0
-    sys.stdout.write(
-        "| engine | ms per note p50 | p95 | worst | prefill of 512 ms | RSS MB |\n|---|--:|--:|--:|--:|--:|\n"
-    )
-    for engine in ENGINES:
-        told = in_process(
-            sys.executable, "-m", __spec__.name, "--weights", str(asked.weights), "--engine", engine
-        )
-        sys.stdout.write(table_row(engine, told))
-    if asked.notochord:
-        script = Path(__file__).with_name("notochord_speed.py")
-        told = in_process(str(asked.notochord), str(script), str(2 * NOTES_BEFORE), str(NOTES))
-        sys.stdout.write(table_row("Notochord, per event (a note is two)", told))
+    if asked.export:
+        from tests.benchmarks.torch_engine import export
+
+        export(asked.weights, asked.export)
+    elif asked.engine:
+        sys.stdout.write(json.dumps(measure(asked.engine, asked.weights, asked.graphs)) + "\n")
+    else:
+        print_table(asked.weights, asked.notochord)
     return 0
 
 
-def in_process(*command: str) -> dict[str, Any]:
-    """What the last line of a command's output says, run on one thread."""
+def print_table(weights: Path, notochord: Path | None) -> None:
+    """One engine after the other, each in a process of its own."""
+    own = (sys.executable, "-m", "tests.benchmarks.continuation_speed", "--weights", str(weights))
+    sys.stdout.write("| engine | ms per note p50 | p95 | worst | prefill of 512, ms | RSS, MB |\n")
+    sys.stdout.write("|---|--:|--:|--:|--:|--:|\n")
+    with tempfile.TemporaryDirectory() as graphs:
+        run(*own, "--export", graphs)
+        for engine in ENGINES:
+            sys.stdout.write(table_row(engine, run(*own, "--engine", engine, "--graphs", graphs)))
+    if notochord:
+        script = Path(__file__).with_name("notochord_speed.py")
+        told = run(str(notochord), str(script), str(2 * NOTES_BEFORE), str(NOTES))
+        sys.stdout.write(table_row("Notochord, per event (a note is two)", told))
+
+
+def run(*command: str) -> str:
+    """The last line that a command prints, on one thread."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    done = subprocess.run(command, env=os.environ | threads, check=True, stdout=subprocess.PIPE, timeout=600)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    done = subprocess.run(
+        command, env=os.environ | threads, check=True, stdout=subprocess.PIPE, text=True, timeout=600
+    )
+    return (done.stdout.splitlines() or [""])[-1]
 
 
-def measure(engine: str, weights: Path) -> dict[str, Any]:
+def measure(engine: str, weights: Path, graphs: Path) -> dict[str, Any]:
     """Prefill, each note's time, and the most memory this process ever held."""
     import resource
 
@@ -62,23 +77,12 @@ def measure(engine: str, weights: Path) -> dict[str, Any]:
 
     from bridge.transformer import sample
     from bridge.transformer.constraints import Constraints, Rules
-    from bridge.transformer.decoder import Decoder
     from bridge.transformer.keys import scale_of
     from bridge.transformer.recall import Listener
-    from bridge.transformer.saved import read_weights
     from bridge.transformer.tokens import encode_steps
 
     rows = encode_steps(song(NOTES_BEFORE))
-    model: Decoder
-    if engine == "numpy":
-        model = Decoder(*read_weights(weights))
-    else:
-        from tests.benchmarks import other_engines
-
-        memories = {"torch": other_engines.TorchMemory, "onnxruntime": other_engines.OnnxMemory}
-        decoders = {"torch": other_engines.TorchDecoder, "onnxruntime": other_engines.OnnxDecoder}
-        model = decoders[engine](weights)
-        vars(sample)["Memory"] = memories[engine]
+    model = load(engine, weights, graphs)
     listener = Listener(BAR_STEPS)
     inputs = []
     for row in rows.tolist():
@@ -106,6 +110,26 @@ def measure(engine: str, weights: Path) -> dict[str, Any]:
     return {"prefill_ms": prefill_ms, "took_ms": took_ms, "rss_mb": rss_mb}
 
 
+def load(engine: str, weights: Path, graphs: Path) -> Decoder:
+    """The model on an engine; the writer takes its memory from there too."""
+    from bridge.transformer import sample
+
+    if engine == "torch":
+        from tests.benchmarks import torch_engine
+
+        vars(sample)["Memory"] = torch_engine.TorchMemory
+        return torch_engine.TorchDecoder(weights)
+    if engine == "onnxruntime":
+        from tests.benchmarks import onnx_engine
+
+        vars(sample)["Memory"] = onnx_engine.OnnxMemory
+        return onnx_engine.OnnxDecoder(weights, graphs)
+    from bridge.transformer.decoder import Decoder
+    from bridge.transformer.saved import read_weights
+
+    return Decoder(*read_weights(weights))
+
+
 def song(notes: int) -> list[tuple[int, int, int, int, int]]:
     """(onset in steps, part, pitch, length in steps, velocity): four parts that repeat every four bars."""
     chance = random.Random(0)
@@ -125,7 +149,8 @@ def song(notes: int) -> list[tuple[int, int, int, int, int]]:
     ][:notes]
 
 
-def table_row(name: str, told: dict[str, Any]) -> str:
+def table_row(name: str, line: str) -> str:
+    told = json.loads(line)
     took = sorted(told["took_ms"])
     p50, p95 = (took[int(share * len(took))] for share in (0.5, 0.95))
     return f"| {name} | {p50:.2f} | {p95:.2f} | {took[-1]:.1f} | {told['prefill_ms']:.0f} | {told['rss_mb']:.0f} |\n"

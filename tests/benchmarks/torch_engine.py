@@ -1,14 +1,11 @@
-"""The network on torch and on onnxruntime, behind the interface of `decoder`: what numpy is compared with."""
+"""The network on eager torch, behind the interface of `decoder`, and as graphs for `onnx_engine`."""
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,62 +60,6 @@ class TorchMemory(Memory):
         return heard
 
 
-class OnnxDecoder(Decoder):
-    """onnxruntime in float32; the trunk and each head are a graph."""
-
-    def __init__(self, weights: Path) -> None:
-        source = TorchDecoder(weights)
-        super().__init__(*read_weights(weights))
-        shape = self.shape
-        past = torch.zeros(shape.layers, shape.heads, 3, shape.width // shape.heads)
-        inputs = torch.zeros(2, source.network.input_starts.numel(), dtype=torch.int64)
-        growing = {"inputs": {0: "rows"}, "keys": {2: "past"}, "values": {2: "past"}}
-        self.trunk = _session(source.trunk, {"inputs": inputs, "keys": past, "values": past}, growing)
-        self.sessions = []
-        for head in source.network.heads:
-            assert isinstance(head, Head)
-            hints = torch.zeros(1, len(HINTS), dtype=torch.int64)
-            conditions = torch.zeros(1, head.starts.numel(), dtype=torch.int64)
-            given = {
-                "x": torch.zeros(1, shape.width),
-                "conditions": conditions,
-                "hints": hints,
-                "trust": hints,
-            }
-            self.sessions.append(_session(OnnxHead(head), given, {}))
-
-    def logits(self, heard: Floats, field: int, conditions: Sequence[int], hints: Sequence[Hint]) -> Floats:
-        given = {
-            "x": heard[None],
-            "conditions": np.array([conditions], np.int64),
-            "hints": np.array([[value for value, _ in hints]], np.int64),
-            "trust": np.array([[trust for _, trust in hints]], np.int64),
-        }
-        values: Floats = self.sessions[field].run(None, given)[0][0]
-        return values
-
-
-class OnnxMemory(Memory):
-    """Keys and values as they grow."""
-
-    def __init__(self, decoder: OnnxDecoder) -> None:
-        super().__init__(decoder)
-        self._trunk, shape = decoder.trunk, decoder.shape
-        self._none = np.zeros((shape.layers, shape.heads, 0, shape.width // shape.heads), np.float32)
-        self._past = self._none, self._none
-
-    def _extend(self, inputs: list[tuple[int, ...]]) -> Floats:
-        if not self._inputs:
-            self._past = self._none, self._none
-        self._inputs += inputs
-        keys, values = self._past
-        given = {"inputs": np.array(inputs, np.int64), "keys": keys, "values": values}
-        x, *past = self._trunk.run(None, given)
-        self._past = past[0], past[1]
-        heard: Floats = x
-        return heard
-
-
 class Trunk(nn.Module):
     """New rows after those whose keys and values are known."""
 
@@ -152,7 +93,7 @@ class Trunk(nn.Module):
         return rms_norm(x, network.norm), torch.stack(all_keys), torch.stack(all_values)
 
 
-class OnnxHead(nn.Module):
+class PlainHead(nn.Module):
     """`network.Head` without the embedding bag, which the exporter does not know."""
 
     def __init__(self, head: Head) -> None:
@@ -168,12 +109,27 @@ class OnnxHead(nn.Module):
         return logits.scatter_add(1, hints.clamp_min(0), amount * (hints >= 0))
 
 
-def _session(
-    module: nn.Module, given: dict[str, Tensor], growing: dict[str, dict[int, str]]
-) -> onnxruntime.InferenceSession:
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+def export(weights: Path, folder: Path) -> None:
+    """Write the trunk and each head as ONNX."""
+    model = TorchDecoder(weights)
+    shape = model.shape
+    past = torch.zeros(shape.layers, shape.heads, 3, shape.width // shape.heads)
+    inputs = torch.zeros(2, model.network.input_starts.numel(), dtype=torch.int64)
+    growing = {"inputs": {0: "rows"}, "keys": {2: "past"}, "values": {2: "past"}}
+    _write(folder / "trunk.onnx", model.trunk, {"inputs": inputs, "keys": past, "values": past}, growing)
+    for field, head in enumerate(model.network.heads):
+        assert isinstance(head, Head)
+        hints = torch.zeros(1, len(HINTS), dtype=torch.int64)
+        conditions = torch.zeros(1, head.starts.numel(), dtype=torch.int64)
+        given = {"x": torch.zeros(1, shape.width), "conditions": conditions, "hints": hints, "trust": hints}
+        _write(folder / f"head{field}.onnx", PlainHead(head), given, {})
+
+
+def _write(
+    path: Path, module: nn.Module, given: dict[str, Tensor], growing: dict[str, dict[int, str]]
+) -> None:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the older exporter; the newer one needs a package more
-        path = Path(folder) / "graph.onnx"
         torch.onnx.export(
             module,
             tuple(given.values()),
@@ -183,7 +139,3 @@ def _session(
             opset_version=18,
             dynamo=False,
         )
-        graph = path.read_bytes()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
