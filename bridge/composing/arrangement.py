@@ -86,7 +86,7 @@ def _players(song: Song, heard: Sequence[Note], taste: Taste) -> tuple[str, ...]
     """Who plays in a section whose own notes are `heard`."""
     playing = {note.part for note in heard}
     wanted = set(taste.parts or ("lead", "bass", "piano", "strings", "drums"))
-    if taste.guitar and not taste.parts:
+    if taste.density == "dense" and not taste.parts:
         wanted.add("guitar")
     if song.sings or not song.melody.is_clear:
         wanted.discard("lead")

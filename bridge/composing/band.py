@@ -16,11 +16,15 @@ from bridge.progress import Report, part_of
 from bridge.transformer.constraints import POLYPHONY, Constraints, grid_steps
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.sample import Metre, continue_phrase
+from bridge.transformer.tokens import STEPS_PER_BEAT
 from bridge.types import Note, Phrase
 
 LOWEST_HELD = {"bass": 36, "piano": 55, "guitar": 52, "strings": 60}  # MIDI pitches
 HELD_VELOCITY = 72
-FEWEST_NOTES_PER_BEAT = 0.5
+MOST_TIMES, FEWEST_NOTES_PER_BEAT = 3.0, 0.5
+MOSTLY = 0.9
+EIGHTH_STEPS = STEPS_PER_BEAT // 2
+GRIDS_OF_A_BEAT = tuple(steps for steps in range(1, STEPS_PER_BEAT + 1) if STEPS_PER_BEAT % steps == 0)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,6 @@ def write_band(model: Decoder, passage: Passage, taste: Taste, report: Report) -
     """
     scale = passage.scale if taste.key_lock else None
     harmony = guides(passage.chords, passage.bar_beats, scale)
-    grid = grid_steps(passage.heard.notes)
     written: list[Note] = []
     for index, part in enumerate(passage.players):
         own = [note for note in passage.heard.notes if note.part == part]
@@ -55,9 +58,9 @@ def write_band(model: Decoder, passage: Passage, taste: Taste, report: Report) -
             parts=(part,),
             scale=scale,
             polyphony={part: _most_at_once(own, part)},
-            most_notes_per_beat=_most_notes_per_beat(own, passage.heard.length_beats, taste),
+            most_notes_per_beat=_most_notes_per_beat(own, passage.heard.length_beats),
             harmony=harmony,
-            grid_steps=grid,
+            grid_steps=_grid_steps(own, taste.density),
         )
         written += continue_phrase(
             model,
@@ -88,16 +91,29 @@ def held_chords(chords: Sequence[Chord], part: str) -> list[Note]:
     return notes
 
 
+def _grid_steps(own: Sequence[Note], density: str) -> int:
+    """The part's own grid, twice as coarse where sparse and twice as fine where dense.
+
+    A part that moves in eighths but for some slips keeps to them, since a slip would become its pace.
+    """
+    onsets = {round(note.start_beats * STEPS_PER_BEAT) for note in own}
+    on_eighths = sum(onset % EIGHTH_STEPS == 0 for onset in onsets)
+    grid = EIGHTH_STEPS if on_eighths >= MOSTLY * len(onsets) else grid_steps(own)
+    if density == "sparse":
+        return next(steps for steps in GRIDS_OF_A_BEAT if steps >= 2 * grid)
+    return max(1, grid // 2) if density == "dense" else grid
+
+
 def _most_at_once(own: Sequence[Note], part: str) -> int:
     """As many notes as the part sounded at once before, but for its few fullest moments."""
     sounding = sorted(
         sum(other.start_beats <= note.start_beats < other.start_beats + other.length_beats for other in own)
         for note in own
     )
-    usual = sounding[int(0.95 * (len(sounding) - 1))] if sounding else POLYPHONY[part]
+    usual = sounding[int(MOSTLY * (len(sounding) - 1))] if sounding else POLYPHONY[part]
     return min(usual, POLYPHONY[part])
 
 
-def _most_notes_per_beat(own: Sequence[Note], heard_beats: float, taste: Taste) -> float:
-    """By what the part played before; a part that starts anew may play some notes too."""
-    return max(FEWEST_NOTES_PER_BEAT, taste.density * len(own) / max(heard_beats, 1.0))
+def _most_notes_per_beat(own: Sequence[Note], heard_beats: float) -> float:
+    """Far above what the part played before: it only holds back one that runs away."""
+    return max(FEWEST_NOTES_PER_BEAT, MOST_TIMES * len(own) / max(heard_beats, 1.0))

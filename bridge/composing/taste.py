@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from bridge.transformer.sample import Sampling
 
+DENSITIES = ("sparse", "normal", "dense")
 BOLDER, MOST_TEMPERATURE = 1.15, 5.0
 
 
@@ -15,9 +16,8 @@ class Taste:
 
     sampling: Sampling
     parts: tuple[str, ...] = ()  # () = who the song calls for
-    density: float = 1.75  # most notes of a part, as a multiple of what it played before
+    density: str = "normal"  # one of DENSITIES
     key_lock: bool = True  # only notes of the song's key
-    guitar: bool = False  # the arrangement has one beside the piano
 
     def again(self, draw: int) -> Taste:
         """For the first draw (0) as it is; later ones have the next seed each, and are a little bolder."""

@@ -19,7 +19,7 @@ from bridge import audio
 from bridge.composing.arrangement import arrange_song, shared_with
 from bridge.composing.continuation import continue_song
 from bridge.composing.song import Song, read_song
-from bridge.composing.taste import Taste
+from bridge.composing.taste import DENSITIES, Taste
 from bridge.config import setting
 from bridge.errors import PresetError
 from bridge.grid import read_grid
@@ -38,7 +38,6 @@ from bridge.types import Artifact, Bounce, Context, Made, ModelRef, Phrase, Skip
 
 STAGE_VERSION = "1"
 
-DENSITIES = {"sparse": 0.6, "normal": 1.75, "dense": 4.0}  # most notes of a part against those in the song
 MOST_COPIED_NOTES = 12  # in a row
 MOST_SHARED = 0.5  # of an arrangement's pitched notes, with the song's own
 DRAWS = 3  # at most, until one is new
@@ -57,7 +56,7 @@ class GenerateSettings:
     top_p: float = setting(0.95, lo=0.01, hi=1.0, help="draw from the likeliest that hold this share")
     min_p: float = setting(0.02, lo=0.0, hi=1.0, help="and are so likely beside the likeliest one")
     seed: int = setting(0, lo=0, hi=2**31 - 1, help="the same seed gives the same notes")
-    density: str = setting("normal", choices=tuple(DENSITIES), help="how many notes each part may play")
+    density: str = setting("normal", choices=DENSITIES, help="against what each part plays in the song")
     key_lock: bool = setting(True, help="only notes of the song's key")
     model: str = setting("dawbridge-small", help="the shipped one, or one you trained")
     soundfont: str = setting("", help="an SF2 or SF3 file of General MIDI; empty = the shipped one")
@@ -101,9 +100,8 @@ class Task:
         return Taste(
             sampling=Sampling(asked.temperature, asked.top_p, asked.min_p, asked.seed),
             parts=_parts(asked),
-            density=DENSITIES[asked.density],
+            density=asked.density,
             key_lock=asked.key_lock,
-            guitar=asked.density == "dense",
         )
 
 
