@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge.transformer.choice import CANDIDATE_ROWS, DISTRACTORS, PRIMER_ROWS, questions, share_right
+from bridge.transformer.choice import CANDIDATE_ROWS, DISTRACTORS, PRIMER_ROWS, Right, questions, share_right
 from bridge.transformer.tokens import SHIFT, Rows
 from tests.made_works import made_pieces
 
@@ -13,18 +13,30 @@ PIECES = made_pieces("test", 6)
 ASKED = list(questions(PIECES, PIECES, 12, 0))
 
 
+TRUE = {np.concatenate((each.primer, each.candidates[0])).tobytes() for each in ASKED}
+
+
+def oracle(rows: Rows, bar_steps: int, first: int) -> float:
+    """What follows truly costs nothing; all else costs a bit, and so do candidates alone."""
+    return 0.0 if rows.tobytes() in TRUE else 1.0
+
+
 def test_an_oracle_is_right_and_its_contrary_is_wrong() -> None:
-    true = {np.concatenate((each.primer, each.candidates[0])).tobytes() for each in ASKED}
-
-    def oracle(rows: Rows, bar_steps: int, first: int) -> float:
-        return 0.0 if rows.tobytes() in true else 1.0
-
-    assert share_right(ASKED, oracle) == 1.0
-    assert share_right(ASKED, lambda *question: -oracle(*question)) == 0.0
+    assert share_right(ASKED, oracle) == Right(1.0, 1.0)
+    assert share_right(ASKED, lambda *question: -oracle(*question)) == Right(0.0, 0.0)
 
 
 def test_one_who_knows_nothing_is_never_right_by_a_draw() -> None:
-    assert share_right(ASKED, lambda rows, bar_steps, first: 1.0) == 0.0
+    assert share_right(ASKED, lambda rows, bar_steps, first: 1.0) == Right(0.0, 0.0)
+
+
+def test_a_liking_for_the_true_candidates_themselves_is_no_bit_saved() -> None:
+    ends = {each.candidates[0][1:].tobytes() for each in ASKED}
+
+    def fond(rows: Rows, bar_steps: int, first: int) -> float:
+        return 0.0 if rows[first + 1 :].tobytes() in ends else 1.0
+
+    assert share_right(ASKED, fond) == Right(1.0, 0.0)
 
 
 def test_all_candidates_are_of_one_length_and_begin_at_one_place_in_the_bar() -> None:

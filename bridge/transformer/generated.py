@@ -54,7 +54,7 @@ def prompts(pieces: Sequence[Piece], per_source: int, seed: int) -> Iterator[Pro
     """Up to `per_source` stretches of each source's works, each work in turn, at random places."""
     by_source: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
-        if _bars(piece) >= PRIMER_BARS[-1] + BARS:
+        if _full_bars(piece) >= PRIMER_BARS[-1] + BARS:
             by_source[piece.source].append(piece)
     for source in sorted(by_source):
         random = np.random.default_rng(seed)
@@ -118,7 +118,7 @@ def _difference(value: float, truth: float) -> float:
 
 
 def _prompt(piece: Piece, random: np.random.Generator) -> Prompt:
-    bars = _bars(piece)
+    bars = _full_bars(piece)
     primer_bars = next(count for count in PRIMER_BARS if count + BARS <= bars)
     bar_beats = piece.bar_steps / STEPS_PER_BEAT
     whole = decode(piece.rows.tolist(), bars * bar_beats)
@@ -146,6 +146,6 @@ def _between(phrase: Phrase, start_beats: float, end_beats: float) -> Phrase:
     return Phrase(tuple(notes), end_beats - start_beats)
 
 
-def _bars(piece: Piece) -> int:
-    """Up to the bar in which the last note begins."""
-    return int(piece.rows[:, SHIFT].astype(int).sum()) // piece.bar_steps + 1
+def _full_bars(piece: Piece) -> int:
+    """All but the one in which the last note begins: there works end, and a continuation goes on."""
+    return int(piece.rows[:, SHIFT].astype(int).sum()) // piece.bar_steps

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
+from bridge.transformer.choice import Right
 from bridge.transformer.generated import Comparison, differences, mean_of_sources
 from bridge.transformer.measures import MEASURES
 from bridge.transformer.sources import SOURCES
@@ -32,8 +33,8 @@ class Choice:
     """How often the true continuation was picked among four."""
 
     questions: int
-    model: float  # shares
-    static_and_piece: float
+    model: Right
+    static_and_piece: Right
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def to_json(judgement: Judgement) -> dict[str, Any]:
     made = all_generated(judgement)
     document = asdict(judgement) | {
         "means": {name: asdict(mean) for name, mean in mean_bits(judgement).items()},
-        "choice_mean": _mean_choice(judgement.choice),
+        "choice_mean": asdict(mean_choice(judgement)) if judgement.choice else None,
         "generated_mean": asdict(made) if made else None,
         "differences": dict(differences(made.generated, made.truth)) if made else None,
         "differences_of_halves": dict(differences(*made.halves)) if made else None,
@@ -80,6 +81,16 @@ def mean_bits(judgement: Judgement) -> dict[str, Bits]:
     }
 
 
+def mean_choice(judgement: Judgement) -> Choice:
+    """Every source counts alike."""
+    each = list(judgement.choice.values())
+    return Choice(
+        sum(one.questions for one in each),
+        _mean_right([one.model for one in each]),
+        _mean_right([one.static_and_piece for one in each]),
+    )
+
+
 def all_generated(judgement: Judgement) -> Comparison | None:
     """The mean of the sources of music by people."""
     each = [one for source, one in judgement.generated.items() if source not in ARRANGED]
@@ -94,7 +105,7 @@ def tables(judgement: Judgement) -> str:
 
 
 def _bits_table(judgement: Judgement) -> Iterator[str]:
-    yield f"Bits per note, split {judgement.split}, whole works:"
+    yield f"Bits per note, split {judgement.split}, whole works; `+ piece`: mixed with the n-gram of the piece so far:"
     yield ""
     yield "| source | notes | model | model + piece | 5-gram | 5-gram + piece | model against 5-gram + piece |"
     yield "|---|--:|--:|--:|--:|--:|--:|"
@@ -108,14 +119,18 @@ def _bits_table(judgement: Judgement) -> Iterator[str]:
 
 
 def _choice_table(judgement: Judgement) -> Iterator[str]:
-    yield "The true continuation picked among four (chance 25%):"
+    yield "The true continuation picked among four (chance 25%), as what the primer saves the most bits, and as what"
+    yield "costs the fewest bits after it:"
     yield ""
-    yield "| source | questions | model | 5-gram + piece |"
-    yield "|---|--:|--:|--:|"
-    for source, choice in judgement.choice.items():
-        yield f"| {source} | {choice.questions} | {choice.model:.0%} | {choice.static_and_piece:.0%} |"
-    mean = _mean_choice(judgement.choice)
-    yield f"| mean of sources | {mean['questions']} | {mean['model']:.0%} | {mean['static_and_piece']:.0%} |"
+    yield "| source | questions | model, bits saved | 5-gram + piece | model, fewest bits | 5-gram + piece |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    mean = {"mean of sources": mean_choice(judgement)} if judgement.choice else {}
+    for source, choice in {**judgement.choice, **mean}.items():
+        model, other = choice.model, choice.static_and_piece
+        yield (
+            f"| {source} | {choice.questions} | {model.by_bits_saved:.0%} | {other.by_bits_saved:.0%} "
+            f"| {model.by_bits:.0%} | {other.by_bits:.0%} |"
+        )
 
 
 def _generated_tables(judgement: Judgement) -> Iterator[str]:
@@ -141,12 +156,8 @@ def _spread(runs: Sequence[int]) -> str:
     return f"{median(runs):g}, {fmean(runs):.1f}, {max(runs)}"
 
 
-def _mean_choice(choices: Mapping[str, Choice]) -> dict[str, float]:
-    return {
-        "questions": sum(choice.questions for choice in choices.values()),
-        "model": fmean(choice.model for choice in choices.values()) if choices else math.nan,
-        "static_and_piece": fmean(c.static_and_piece for c in choices.values()) if choices else math.nan,
-    }
+def _mean_right(each: Sequence[Right]) -> Right:
+    return Right(fmean(one.by_bits for one in each), fmean(one.by_bits_saved for one in each))
 
 
 def _without_nan(value: Any) -> Any:
