@@ -32,6 +32,7 @@ from tests.scoring import Score, TimedNote, drum_f1, note_f1, onset_f1, sdr_db, 
 from tests.song_a import DATA, true_stem
 
 TRUE_BPM = 100.0
+LITTLE_NEW_MUSIC = {"generate": {"mode": "continue", "bars": 1}}  # nothing here measures it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def process(song: Path, outbox: Path, role: str = "") -> Path:
     def ignore(_event: StageEvent) -> None:
         return None
 
-    result = asyncio.run(process_file(song, outbox, "offline", role, {}, ignore))
+    result = asyncio.run(process_file(song, outbox, "offline", role, LITTLE_NEW_MUSIC, ignore))
     assert result.folder is not None, result.detail
     assert result.state == "done", result.detail
     return result.folder
