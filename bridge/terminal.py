@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from bridge.types import Fallback, StageEvent
@@ -79,7 +79,7 @@ class StageBars:
             BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", table_column=Column()),  # a long note takes more lines
             console=console,
             disable=not console.is_terminal,
         )
