@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -84,7 +84,7 @@ class Rules:
         semitones: int,
     ) -> None:
         self.first_step, self.end_step = first_step, first_step + bars * bar_steps
-        self._bar_steps = bar_steps
+        self._bar_steps, self._semitones = bar_steps, semitones
         self._parts = [PARTS.index(part) for part in _known(parts)]
         self._polyphony = {part: constraints.polyphony.get(PARTS[part], 128) for part in self._parts}
         density = constraints.most_notes_per_beat
@@ -95,6 +95,7 @@ class Rules:
         self._in_bar = {part: np.zeros(bars, int) for part in self._parts}
         self._at_once = dict.fromkeys(self._parts, 0)  # notes of a part that began at `_now`
         self._now = first_step
+        self._held: dict[int, list[tuple[int, int, int]]] = {}  # part -> pitch, from, until: beyond a change
         self._last: tuple[int, int] = (-1, -1)  # part and pitch of the last row, if it began at `_now`
         if not any(mask.any() for mask in self._open.values()):
             raise InputError(
@@ -105,6 +106,16 @@ class Rules:
     def begin(self, now: int) -> None:
         """The primer's last onset, before or at the first bar line of the continuation."""
         self._now = now
+
+    def hold(self, notes: Iterable[tuple[int, int, int, int]]) -> None:
+        """Notes that can't be cut any more: part, pitch as it sounds, and from when until when (steps from `first_step`).
+
+        Within that time their part needs neither their voice nor their pitch. They replace those held before.
+        """
+        self._held = {}
+        for part, pitch, start, end in notes:
+            heard = pitch if part == DRUMS else pitch + self._semitones
+            self._held.setdefault(part, []).append((heard, start, end))
 
     def parts(self) -> Mask:
         """Who may begin a note from here on; else, and never twice running if anybody may, time passes."""
@@ -122,13 +133,19 @@ class Rules:
         mask: Mask = inside & self._open[part][where]
         if self._most_in_bar is not None:
             mask &= self._in_bar[part][where // self._bar_steps] < self._most_in_bar
+        if part in self._held:
+            mask &= ~self._is_full(part, where)
         mask[0] &= self._may_join(part)
         mask |= steps >= self.end_step - self.first_step
         return mask
 
     def pitches(self, part: int, shift: int) -> Mask:
         """Pitches, in the listener's key, for a note of `part` after `shift` steps."""
-        mask = self._pitches.at(part, self._now + shift - self.first_step)
+        step = self._now + shift - self.first_step
+        mask = self._pitches.at(part, step)
+        if part in self._held:
+            mask = mask.copy()
+            mask[[pitch for pitch, start, end in self._held[part] if start <= step < end]] = False
         if shift == 0 and self._last[0] == part:
             mask = mask & (np.arange(SIZES[2]) > self._last[1])
         return mask
@@ -158,9 +175,22 @@ class Rules:
     def _may_join(self, part: int) -> bool:
         """May `part` begin a note at the very step of the last one? Rows of one step rise by part and pitch."""
         last_part, last_pitch = self._last
-        if part < last_part or self._at_once[part] >= self._polyphony[part]:
+        step = self._now - self.first_step
+        held = sum(start <= step < end for _, start, end in self._held.get(part, ()))
+        if part < last_part or self._at_once[part] + held >= self._polyphony[part]:
             return False
         return part > last_part or bool(self.pitches(part, 0)[last_pitch + 1 :].any())
+
+    def _is_full(self, part: int, steps: npt.NDArray[np.int64]) -> Mask:
+        """(steps,): do held notes leave `part` no voice, or no pitch?"""
+        voices = np.full(len(steps), self._polyphony[part])
+        pitches = self._pitches.over(part, steps)
+        for pitch, start, end in self._held[part]:
+            sounding = (start <= steps) & (steps < end)
+            voices -= sounding
+            pitches[sounding, pitch] = False
+        full: Mask = (voices <= 0) | ~pitches.any(1)
+        return full
 
 
 class _PitchTable:
@@ -184,6 +214,10 @@ class _PitchTable:
 
     def at(self, part: int, step: int) -> Mask:
         return self._masks[part][int(self._which[part][step])]
+
+    def over(self, part: int, steps: npt.NDArray[np.int64]) -> Mask:
+        """(steps, pitches), the caller's to change."""
+        return np.array(self._masks[part])[self._which[part][steps]]
 
     def available(self, part: int) -> Mask:
         """(steps,): has the part any pitch there?"""
@@ -217,7 +251,11 @@ def _known(parts: Sequence[str]) -> Sequence[str]:
 
 def grid_steps(notes: Sequence[Note]) -> int:
     """The coarsest grid, in 24ths of a beat, that nearly all onsets lie on; they count from a bar line."""
-    steps = [round(note.start_beats * STEPS_PER_BEAT) for note in notes]
+    return grid_of_steps([round(note.start_beats * STEPS_PER_BEAT) for note in notes])
+
+
+def grid_of_steps(steps: Sequence[int]) -> int:
+    """The same, of onsets in 24ths of a beat."""
     for grid in GRIDS_STEPS:
         if sum(step % grid == 0 for step in steps) >= _ON_GRID * len(steps):
             return grid

@@ -41,6 +41,16 @@ def scale_of(key: str) -> frozenset[int]:
     Raises:
         InputError: no such tonic or scale.
     """
+    tonic, name = read_key(key)
+    return frozenset((tonic + step) % 12 for step in SCALES[name])
+
+
+def read_key(key: str) -> tuple[int, str]:
+    """Tonic (0 = C) and scale, one of SCALES, of a key such as "F# minor" or "Am".
+
+    Raises:
+        InputError: no such tonic or scale.
+    """
     match = re.fullmatch(r"\s*([A-Ga-g][#b]?)\s*(.*?)\s*", key)
     tonic = TONICS.get(match[1][0].upper() + match[1][1:]) if match else None
     name = {"": "major", "m": "minor"}.get(match[2], match[2].lower()) if match else ""
@@ -49,7 +59,7 @@ def scale_of(key: str) -> frozenset[int]:
             f'"{key}" is no key. Name a tonic and a scale, such as "C major", "F# minor" or "D dorian"; '
             f"scales are {', '.join(SCALES)}."
         )
-    return frozenset((tonic + step) % 12 for step in SCALES[name])
+    return tonic, name
 
 
 def key_of(rows: Rows) -> tuple[int, str]:

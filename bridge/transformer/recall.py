@@ -8,6 +8,7 @@ The same code makes the training data and serves while playing.
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -106,6 +107,16 @@ class Listener:
         self._match = (self._rows[index] if trust else None), trust
         self._part_matches.clear()
         self._bar_next = self._one_bar_ago()
+
+    def fork(self) -> Listener:
+        """Another piece that began as this one; the two go on apart."""
+        other = copy.copy(self)
+        other._rows, other._order = list(self._rows), list(self._order)
+        other._at = {place: list(rows) for place, rows in self._at.items()}
+        other._stream = self._stream.fork()
+        other._parts = [part.fork() for part in self._parts]
+        other._part_matches = dict(self._part_matches)
+        return other
 
     def inputs(self) -> tuple[int, ...]:
         """The columns of INPUTS for the last row (before the first one: START)."""
@@ -221,6 +232,11 @@ class _Stream:
         self._codes: list[int] = []
         self._followed: dict[tuple[int, ...], int] = {}  # a run of codes -> the index of what came after it
 
+    def fork(self) -> _Stream:
+        other = copy.copy(self)
+        other._codes, other._followed = list(self._codes), dict(self._followed)
+        return other
+
     def push(self, code: int) -> None:
         codes = self._codes
         for order in self._orders:
@@ -251,6 +267,12 @@ class _Part:
         self.notes: list[tuple[int, int, int, int]] = []
         self._stream = _Stream(ORDERS)
         self._contour = _Stream(CONTOUR_ORDERS)
+
+    def fork(self) -> _Part:
+        other = copy.copy(self)
+        other.notes = list(self.notes)
+        other._stream, other._contour = self._stream.fork(), self._contour.fork()
+        return other
 
     def push(self, onset: int, pitch: int, length: int, velocity: int) -> None:
         waited = min(onset - self.onset, 4 * MOST_SHIFT) if self.notes else 0

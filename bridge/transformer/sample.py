@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ from bridge.types import Note, Phrase
 MOST_PRIMER_ROWS = 4096  # older ones are forgotten: hints come from these, attention from the last `context`
 MOST_BARS = 256
 LONGEST_SILENCE_BARS = 8  # at a primer's end; the rest of it counts as not there
+
+Struck = tuple[int, int, int, int, int]
+"""A note as it was drawn: onset in steps, part, pitch as it sounds, length in steps, level of its velocity."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class Writer:
         """The last onset."""
         return self._listener.now
 
+    def fork(self) -> Writer:
+        """Another piece that began as this one; the two go on apart."""
+        other = copy.copy(self)
+        other._listener, other._memory = self._listener.fork(), self._memory.fork()
+        other._waiting = list(self._waiting)
+        return other
+
     def hear(self, rows: Rows) -> None:
         """Notes that were played. The trunk hears them with the next draw or `catch_up`."""
         for row in transposed(rows, self._semitones).tolist():
@@ -87,6 +98,11 @@ class Writer:
             self._heard = self._memory.hear_all(self._waiting)[-1]
             self._waiting = []
         return self._heard
+
+    def get_ready(self) -> None:
+        """Do now what the next draws would have to wait for."""
+        self.catch_up()
+        self._memory.make_room(self._model.shape.context // 4)
 
     def write(self, rules: Rules, sampling: Sampling, random: np.random.Generator) -> tuple[int, ...] | None:
         """Draw one row that keeps the rules, and hear it; None when the next one lies beyond their end."""
@@ -138,7 +154,7 @@ def continue_phrase(
         InputError: nothing to go on from, a setting out of range, or constraints that leave nothing.
     """
     constraints, sampling = constraints or Constraints(), sampling or Sampling()
-    _check(bars, metre, sampling)
+    check_values(bars, metre, sampling)
     bar_steps = round(metre.bar_beats * STEPS_PER_BEAT)
     rows, first_step = _primer_rows(primer, metre, bar_steps)
     parts = constraints.parts or heard_parts(rows)
@@ -152,7 +168,7 @@ def continue_phrase(
     writer.hear(rows)
     rules.begin(writer.now_steps)
     random = np.random.default_rng(sampling.seed)
-    written: list[tuple[int, int, int, int, int]] = []
+    written: list[Struck] = []
     while (row := writer.write(rules, sampling, random)) is not None:
         if row[0] != REST:
             written.append(
@@ -160,7 +176,7 @@ def continue_phrase(
             )
         if report is not None:
             report(max(0, writer.now_steps - first_step), bars * bar_steps)
-    return Phrase(tuple(_ended(written, rules)), bars * metre.bar_beats)
+    return Phrase(tuple(ended_notes(written, rules)), bars * metre.bar_beats)
 
 
 def draw_value(logits: Floats, mask: Mask, sampling: Sampling, random: np.random.Generator) -> int:
@@ -179,7 +195,12 @@ def draw_value(logits: Floats, mask: Mask, sampling: Sampling, random: np.random
     return int(allowed[order[kept.nonzero()[0][min(place, len(total) - 1)]]])
 
 
-def _check(bars: int, metre: Metre, sampling: Sampling) -> None:
+def check_values(bars: int, metre: Metre, sampling: Sampling) -> None:
+    """Refuse what is out of range.
+
+    Raises:
+        InputError: names the setting, its value and its range.
+    """
     for name, value, low, high in (
         ("bars", bars, 1, MOST_BARS),
         ("bar length in beats", metre.bar_beats, 1 / STEPS_PER_BEAT, 64),
@@ -217,13 +238,16 @@ def _primer_rows(primer: Phrase, metre: Metre, bar_steps: int) -> tuple[Rows, in
     return encode_steps(notes), first_step
 
 
-def _ended(written: Sequence[tuple[int, int, int, int, int]], rules: Rules) -> list[Note]:
-    """Notes, the older ones cut where their part strikes the pitch again or has no voice left."""
+def ended_notes(written: Sequence[Struck], rules: Rules, settled: int = 0) -> list[Note]:
+    """Notes, the older ones cut where their part strikes the pitch again or has no voice left.
+
+    `written` rises by onset; its first `settled` ones stay as they are, see `Rules.hold`.
+    """
     ends: list[int] = []
     sounding: dict[int, list[int]] = {}
     for index, (onset, part, pitch, length, _) in enumerate(written):
         voices = [other for other in sounding.get(part, []) if ends[other] > onset]
-        older = [other for other in voices if written[other][0] < onset]
+        older = [other for other in voices if other >= settled and written[other][0] < onset]
         too_many = len(voices) + 1 - rules.most_at_once(part)
         for place, other in enumerate(older):
             if place < too_many or written[other][2] == pitch:
