@@ -10,7 +10,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 
 import platformdirs
 
-from bridge.errors import ConfigError, DawbridgeError
+from bridge.errors import ConfigError, DawbridgeError, UsageError
+from bridge.live.controls import COMMANDS, FIELDS, Controls, check
+from bridge.settings import setting
 
 T = TypeVar("T")
 
@@ -40,22 +42,25 @@ inbox = "{inbox}"
 preset = "default"    # `dawbridge presets` lists them
 # role = "vocals"     # what a bounce in this folder is: mix, vocals, drums, bass, other
 # polling = true      # for network shares that send no events
+
+# The live companion: `dawbridge live`.
+[live]
+# enabled = true            # `dawbridge run` starts it too
+# inputs = ["Keystation"]   # a port's name, or part of it; without it dawbridge makes the port "dawbridge In"
+# output = "loopMIDI Port"  # the same; without it "dawbridge Out"
+# link = "transport"        # Ableton Link on the local network: off, tempo, transport
+
+# What it plays; all of it can be set while it runs: `dawbridge live set mode loop`, or by controllers.
+[live.controls]
+# mode = "call"             # call, continue, loop
+# bars = 4
+# part = "piano"
+# key = "follow"            # or "A minor"
+
+# [[live.cc]]
+# number = 20
+# control = "temperature"
 """
-
-
-def setting(
-    default: Any,
-    *,
-    lo: float | None = None,
-    hi: float | None = None,
-    choices: Sequence[Any] | None = None,
-    help: str = "",
-) -> Any:
-    """A dataclass field with a range (both ends included) or a list of choices, checked by `read_table`."""
-    metadata = {"lo": lo, "hi": hi, "choices": tuple(choices) if choices else None, "help": help}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,34 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
+class CcConfig:
+    """One MIDI controller (continuous controller, "CC") of the musician's, and what it sets or does."""
+
+    number: int = setting(0, lo=0, hi=119)
+    control: str = setting("temperature", choices=(*FIELDS, *COMMANDS))
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """The live companion's set-up; `controls` is what can also be set while it runs."""
+
+    enabled: bool = False  # `dawbridge run` starts it too
+    midi: str = setting("auto", choices=("auto", "jack", "alsa", "core", "winmm"))
+    inputs: tuple[str, ...] = ()  # names, or parts of names, of ports to hear; none = a virtual port of ours
+    output: str = ""  # the same for the port to send to
+    link: str = setting("off", choices=("off", "tempo", "transport"))
+    song_position: str = setting("auto", choices=("auto", "sixteenths", "clocks"))
+    early_ms: float | None = setting(
+        None, lo=0.0, hi=200.0
+    )  # None: what `doctor --midi-loop` measured, else 0
+    answer_note: int = setting(-1, lo=-1, hi=127)
+    capture_minutes: float = setting(5.0, lo=0.5, hi=60.0)
+    model: str = "dawbridge-small"
+    cc: tuple[CcConfig, ...] = ()
+    controls: Controls = field(default_factory=Controls)
+
+
+@dataclass(frozen=True)
 class Config:
     """What the daemon needs to know."""
 
@@ -78,6 +111,7 @@ class Config:
     rescan_s: float = setting(30.0, lo=0.5, hi=3600.0)
     worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
     store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
+    live: LiveConfig = field(default_factory=LiveConfig)
 
     @property
     def store_max_bytes(self) -> int:
@@ -127,6 +161,16 @@ class Folders:
     def ledger(self) -> Path:
         """The database of jobs."""
         return self.state / "ledger.sqlite"
+
+    @property
+    def live_state(self) -> Path:
+        """What the live companion is doing, as JSON; there while it runs."""
+        return self.state / "live.json"
+
+    @property
+    def midi_delays(self) -> Path:
+        """What `doctor --midi-loop` measured for each output port."""
+        return self.state / "midi_delays.json"
 
     @property
     def log(self) -> Path:
@@ -187,6 +231,10 @@ def load_config(path: Path | None = None) -> Config:
     fallback = default_config()
     if any(watch.inbox == Path() for watch in config.watch):
         raise ConfigError(f'{path}: a [[watch]] block has no inbox. Add inbox = "FOLDER".')
+    try:
+        check(config.live.controls)
+    except UsageError as exc:
+        raise ConfigError(f"{path}: live.controls: {exc.message}") from exc
     beside = path.absolute().parent  # relative paths mean the same wherever the command is called
     return dataclasses.replace(
         config,

@@ -103,3 +103,15 @@ class OutboxError(DawbridgeError):
     """What was made can't be published: the outbox is missing, full or read-only."""
 
     default_code = "outbox"
+
+
+class MidiError(DawbridgeError):
+    """No MIDI system, no such port, or the system died."""
+
+    default_code = "midi"
+
+
+class LiveError(DawbridgeError):
+    """The live companion does not run, runs already, or could not be started."""
+
+    default_code = "live"

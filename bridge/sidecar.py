@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.atomic import replacing
-from bridge.config import setting
 from bridge.contracts import read_contract
 from bridge.errors import SidecarError
+from bridge.settings import setting
 from bridge.types import Role
 
 SCHEMA = 1

@@ -22,9 +22,9 @@ from bridge.analysis.key import Key, find_key
 from bridge.analysis.onsets import Onsets, find_onsets
 from bridge.analysis.spectrum import RATE_HZ, Array, analysis_signal
 from bridge.audio import Samples
-from bridge.config import setting
 from bridge.errors import ConfigError
 from bridge.grid import write_grid
+from bridge.settings import setting
 from bridge.tempo import constant_tempo
 from bridge.types import Artifact, Bounce, Context, Grid, Made, Stem, TempoMap, TempoSource
 from bridge.voices.presence import NOBODY, Presence, find_singing

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from bridge import audio
 from bridge.audio import Samples
-from bridge.config import read_toml, setting
+from bridge.config import read_toml
 from bridge.errors import StageError
 from bridge.grid import read_grid
+from bridge.settings import setting
 from bridge.types import Artifact, Context, Made, Skip, Span
 from bridge.voices import psola
 from bridge.voices.character import CHARACTERS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge import audio
-from bridge.config import setting
 from bridge.effects.chains import chain_folders, load_chain
 from bridge.effects.render import render
 from bridge.grid import read_grid
+from bridge.settings import setting
 from bridge.types import Artifact, Context, Made, Skip
 
 STAGE_VERSION = "1"

@@ -24,10 +24,10 @@ import numpy.typing as npt
 import soundfile
 
 from bridge import __version__, audio, manifest
-from bridge.config import setting
 from bridge.errors import ManifestError, OutboxError
 from bridge.grid import read_grid
 from bridge.names import song_folder_name
+from bridge.settings import setting
 from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
 from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef, Skip
 from bridge.wavchunks import ORIGINATOR, Bext, tag_wav

@@ -20,7 +20,6 @@ from bridge.composing.arrangement import arrange_song, shared_with
 from bridge.composing.continuation import continue_song
 from bridge.composing.song import Song, read_song
 from bridge.composing.taste import DENSITIES, Taste
-from bridge.config import setting
 from bridge.errors import PresetError
 from bridge.grid import read_grid
 from bridge.instruments import sound
@@ -28,6 +27,7 @@ from bridge.instruments.render import render
 from bridge.instruments.sound import Sound
 from bridge.midi import read_midi, write_midi
 from bridge.progress import Report, part_of
+from bridge.settings import setting
 from bridge.tempo import beats_to_frames, constant_tempo, frames_to_beats
 from bridge.transformer import shipped
 from bridge.transformer.decoder import Decoder

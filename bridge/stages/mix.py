@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from bridge import audio
 from bridge.audio import Samples
-from bridge.config import setting
 from bridge.effects.limiter import master
 from bridge.progress import Report, part_of
+from bridge.settings import setting
 from bridge.types import STEMS, Artifact, Context, Made, Skip
 
 STAGE_VERSION = "2"

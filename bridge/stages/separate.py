@@ -14,9 +14,9 @@ import numpy as np
 
 from bridge import audio, weights
 from bridge.audio import Samples
-from bridge.config import setting
 from bridge.errors import StageError
 from bridge.separators import accompaniment, htdemucs, spleeter
+from bridge.settings import setting
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, ModelRef, Stem
 
 STAGE_VERSION = "1"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bridge.analysis.spectrum import heard_mono
 from bridge.audio import Samples, read_raw, resample, rms_db
-from bridge.config import setting
 from bridge.grid import read_grid
 from bridge.midi import read_midi, write_midi
 from bridge.progress import Report, part_of
+from bridge.settings import setting
 from bridge.tempo import beats_to_ticks, quantise_beats, seconds_to_beats
 from bridge.transcribers import drums, pitched
 from bridge.transcribers.bass import without_line
