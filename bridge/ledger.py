@@ -1,4 +1,4 @@
-"""SQLite: jobs, stage events, cached results, and which files were seen. The memory of the bridge.
+"""SQLite: jobs, stage events, cached results, which files were seen, and requests. The memory of the bridge.
 
 Several processes may hold it open (the daemon, `process`, `jobs`): it runs in WAL mode and every
 change is one short transaction. A method may be called from any thread.
@@ -19,9 +19,10 @@ from bridge.errors import LedgerError
 from bridge.names import printable
 from bridge.types import Bounce, Fallback, Job, JobState, StageEvent, StageState, TempoMap, TempoPoint
 
-SCHEMA_VERSION = 1
+KEPT_REQUESTS = 200
 BUSY_S = 5.0  # how long another process may hold the file
-SCHEMA = """
+SCHEMAS = (
+    """
 CREATE TABLE jobs (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, preset TEXT NOT NULL, outbox TEXT NOT NULL,
   state TEXT NOT NULL, created_at TEXT NOT NULL, finished_at TEXT, bounce TEXT, settings TEXT,
@@ -39,7 +40,16 @@ CREATE TABLE seen (
   path TEXT PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   job_id TEXT NOT NULL
 );
-"""
+""",
+    """
+CREATE TABLE requests (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, addressee TEXT NOT NULL, body TEXT NOT NULL, created_at TEXT NOT NULL,
+  answer TEXT
+);
+""",
+)
+"""Each one brings a ledger from the schema before it to the next."""
+SCHEMA_VERSION = len(SCHEMAS)
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,42 @@ class Ledger:
             )
         )
 
+    # requests: what another process wants of a running one
+
+    def request(self, addressee: str, body: Mapping[str, Any]) -> int:
+        """Ask a running process for something; the request's id, for `answer_of`."""
+        rows = self._query(
+            "INSERT INTO requests (addressee, body, created_at) VALUES (?,?,?) RETURNING id",
+            addressee,
+            json.dumps(body),
+            utc_now(),
+        )
+        return int(rows[0]["id"])
+
+    def open_requests(self, addressee: str) -> tuple[tuple[int, Mapping[str, Any]], ...]:
+        """(id, body) of what has no answer yet, the oldest first."""
+        rows = self._query(
+            "SELECT id, body FROM requests WHERE addressee=? AND answer IS NULL ORDER BY id", addressee
+        )
+        return tuple((int(row["id"]), json.loads(row["body"])) for row in rows)
+
+    def answer(self, request_id: int, answer: Mapping[str, Any]) -> None:
+        """Answer a request; older answered ones are forgotten."""
+        self._execute("UPDATE requests SET answer=? WHERE id=?", json.dumps(answer), request_id)
+        self._execute("DELETE FROM requests WHERE answer IS NOT NULL AND id < ?", request_id - KEPT_REQUESTS)
+
+    def answer_of(self, request_id: int) -> Mapping[str, Any] | None:
+        """The answer, once there is one."""
+        rows = self._query("SELECT answer FROM requests WHERE id=?", request_id)
+        answer: Mapping[str, Any] | None = (
+            json.loads(rows[0]["answer"]) if rows and rows[0]["answer"] else None
+        )
+        return answer
+
+    def forget_requests(self, addressee: str) -> None:
+        """A process that starts does not do what its predecessor left undone."""
+        self._execute("DELETE FROM requests WHERE addressee=?", addressee)
+
     def _create(self) -> None:
         with self._lock:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -256,10 +302,10 @@ class Ledger:
                 raise LedgerError(
                     f"The ledger has schema {version}; this dawbridge knows {SCHEMA_VERSION}. Upgrade dawbridge."
                 )
-            if version == 0:
-                for statement in SCHEMA.split(";"):
+            for schema in SCHEMAS[version:]:
+                for statement in schema.split(";"):
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._db.execute("COMMIT")
 
     def _execute(self, sql: str, *values: Any) -> None:
