@@ -8,6 +8,8 @@
 | `demo` | the main job on a shipped song, through a real daemon |
 | `doctor` | what is missing, and the one command that mends it |
 | `process` | one file, no daemon, the same code path |
+| `live_verbs` | the verbs of the live companion |
+| `livehost` | its parent: starts the live process and the generator, writes replies as files |
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |
 | `workshop` | opens ledger, store and lanes; takes one file up as a job |
@@ -46,7 +48,9 @@
 | `atomic` | files that appear whole or not at all |
 | `ledger` | SQLite: jobs, stages, cached results, seen files |
 | `weights` | where model files are; fetch with digest; what works without them |
+| `live` | the live process: ports, clock, phrases, companion, player |
 | `config` | one TOML file -> frozen dataclasses |
+| `settings` | fields of settings dataclasses, with range or choices |
 | `tempo` | beats <-> seconds <-> frames <-> ticks |
 | `types` | values that cross borders |
 | `errors` | every deliberate exception |

@@ -28,6 +28,7 @@ from bridge.errors import (
     PresetError,
     UsageError,
 )
+from bridge.live_verbs import capture, live_app, ports
 from bridge.terminal import (
     PipeSafeConsole,
     StageBars,
@@ -245,6 +246,11 @@ def score(
         print_json({"prompt": str(prompt), "candidate": str(candidate), "model": model, **vars(surprise)})
     else:
         print_surprise(surprise, PipeSafeConsole())
+
+
+app.add_typer(live_app, name="live")
+app.command()(capture)
+app.command()(ports)
 
 
 @app.command()

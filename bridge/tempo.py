@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from bridge.types import PPQ, TempoMap, TempoPoint
+from bridge.types import PPQ, BeatLine, TempoMap, TempoPoint
 
 
 def constant_tempo(
@@ -101,6 +101,26 @@ def next_bar_line_frames(tempo: TempoMap, start_frames: int) -> int:
     bar_frames = bar_length_beats(tempo) * 60.0 / tempo.points[0].bpm * tempo.sample_rate_hz
     ahead = round(-start_frames % bar_frames)
     return 0 if ahead >= round(bar_frames) else ahead
+
+
+def ns_to_beat(line: BeatLine, at_ns: int) -> float:
+    """The beat that a live clock shows at a moment of the monotonic clock."""
+    return line.beat + (at_ns - line.at_ns) / line.beat_ns
+
+
+def beat_to_ns(line: BeatLine, beat: float) -> int:
+    """When a live clock reaches `beat`, in nanoseconds of the monotonic clock."""
+    return line.at_ns + round((beat - line.beat) * line.beat_ns)
+
+
+def bpm_to_beat_ns(bpm: float) -> float:
+    """Nanoseconds per quarter note."""
+    return 60e9 / bpm
+
+
+def beat_ns_to_bpm(beat_ns: float) -> float:
+    """Quarter notes per minute."""
+    return 60e9 / beat_ns
 
 
 def quantise_beats(tempo: TempoMap, beat: float, steps_per_beat: int, strength: float = 1.0) -> float:

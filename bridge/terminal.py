@@ -138,8 +138,14 @@ def work_bar(console: Console, work: str) -> Iterator[Callable[[float, float, st
         yield report
 
 
-def narrator(console: Console, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
-    """A listener for what the daemon tells: JSON lines for a script, short lines for a person."""
+def narrator(
+    console: Console, as_json: bool, tale: Callable[[Mapping[str, Any]], str] | None = None
+) -> Callable[[Mapping[str, Any]], None]:
+    """A listener for what the daemon tells: JSON lines for a script, short lines for a person.
+
+    `tale` makes such a line of a message, or an empty one; by default the daemon's.
+    """
+    line_of = tale or _tale
 
     def tell_json(message: Mapping[str, Any]) -> None:
         try:
@@ -148,7 +154,7 @@ def narrator(console: Console, as_json: bool) -> Callable[[Mapping[str, Any]], N
             _to_nowhere(sys.stdout)
 
     def tell_person(message: Mapping[str, Any]) -> None:
-        line = _tale(message)
+        line = line_of(message)
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 

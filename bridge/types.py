@@ -43,6 +43,18 @@ class TempoMap:
     first_downbeat_frame: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BeatLine:
+    """Musical time laid on the monotonic clock: at `at_ns` it is beat `beat`, and a beat lasts `beat_ns`.
+
+    Beats are quarter notes from the song's start; nanoseconds are `time.monotonic_ns()`'s.
+    """
+
+    beat: float
+    at_ns: int
+    beat_ns: float
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of time in seconds from the bounce's first frame."""
