@@ -28,7 +28,7 @@ from bridge.errors import (
     PresetError,
     UsageError,
 )
-from bridge.live_verbs import capture, live_app, ports
+from bridge.live_verbs import capture, live_app, play_live_demo, ports
 from bridge.terminal import (
     PipeSafeConsole,
     StageBars,
@@ -158,11 +158,17 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Keep what came back here; else in a temporary folder.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The companion instead: a scripted musician plays, it answers.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """See it work on a short song that ships with dawbridge. Needs no network."""
     from bridge.demo import run_demo
 
+    if live:
+        play_live_demo(out, as_json)
+        return
     console = PipeSafeConsole(stderr=as_json)
     result = run_demo(out, console, StageBars(console))
     if as_json:
@@ -362,11 +368,24 @@ def models_fetch(name: str) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    midi_loop: Annotated[
+        bool,
+        typer.Option("--midi-loop", help="Send a test clock out and back, and remember how long it takes."),
+    ] = False,
+    port: Annotated[
+        str,
+        typer.Option(help="With --midi-loop: a port whose output is joined to its input; else one of ours."),
+    ] = "",
+) -> None:
     """What is missing, and the one command that mends it."""
-    from bridge.doctor import examine
+    from bridge.doctor import examine, examine_loop
 
-    findings = examine(load_config(), folders())
+    config = load_config()
+    if port and not midi_loop:
+        raise UsageError("--port goes with --midi-loop.")
+    findings = examine_loop(folders(), config.live.output, port) if midi_loop else examine(config, folders())
     rows = [dataclasses.asdict(finding) for finding in findings]
     print_rows(rows, ("what", "verdict", "detail", "remedy"), as_json)
     raise typer.Exit(1 if any(finding.verdict == "missing" for finding in findings) else 0)

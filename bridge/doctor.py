@@ -8,15 +8,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bridge import weights
 from bridge.config import Config, Folders
-from bridge.errors import DawbridgeError
+from bridge.errors import DawbridgeError, MidiError
+from bridge.live.loop import measure_loop
+from bridge.live.ports import INPUT, OUTPUT, find_port
+from bridge.live.probe import SHOWN, choose_api
+from bridge.livehost.delays import save_delay_ms
 from bridge.presets import load_preset, preset_files
 
 Verdict = Literal["ok", "limited", "missing"]
@@ -37,8 +41,18 @@ PACKAGES = {
     "parselmouth": "praat-parselmouth",
 }
 FREE_GB = 2.0
-MIDI_PROBE_S = 5.0
-MIDI_PROBE = "import rtmidi; o = rtmidi.MidiOut(); print(rtmidi.get_api_display_name(o.get_current_api()))"
+LOST_REMEDY = "close what loads the machine, then: dawbridge doctor --midi-loop"
+DAWS = {
+    "Ableton Live": (
+        f'Settings > Link, Tempo & MIDI: input "{OUTPUT}": Track on; output "{INPUT}": Track and Sync on. '
+        f'A MIDI track: MIDI To "{INPUT}"; another: MIDI From "{OUTPUT}", Monitor In, armed'
+    ),
+    "REAPER": (
+        f'Preferences > MIDI Devices (v7: MIDI Inputs, MIDI Outputs): enable input "{OUTPUT}"; enable output '
+        f'"{INPUT}" and in its settings "Send clock/SPP to this device"'
+    ),
+}
+"""What to switch on; from the programs' manuals, not run here."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ def examine(config: Config, folders: Folders) -> tuple[Finding, ...]:
     findings = [_python(), _packages()]
     findings += [_folder("outbox", config.outbox)]
     findings += [_folder(f"inbox ({watch.preset})", watch.inbox) for watch in config.watch]
-    findings += [_disk(folders.cache), _midi()]
+    findings += [_disk(folders.cache), *_midi()]
     findings += [_model(status) for status in weights.list_models(folders.models)]
     findings += [_preset(name) for name in sorted({*preset_files(), *(w.preset for w in config.watch)})]
     return tuple(findings)
@@ -94,21 +108,57 @@ def _disk(path: Path) -> Finding:
     return Finding("disk", verdict, f"{free_gb:.1f} GB free at {standing}", remedy)
 
 
-def _midi() -> Finding:
-    remedy = "sudo modprobe snd-seq" if sys.platform.startswith("linux") else ""
+def _midi() -> list[Finding]:
+    """The MIDI system that the companion would use, and where to find its ports in a DAW."""
     try:
-        probe = subprocess.run(
-            [sys.executable, "-c", MIDI_PROBE],
-            capture_output=True,
-            text=True,
-            timeout=MIDI_PROBE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Finding("MIDI", "limited", f"the MIDI system did not answer in {MIDI_PROBE_S:.0f} s", remedy)
-    if probe.returncode != 0:
-        return Finding("MIDI", "limited", "no MIDI system; files work, live ports do not", remedy)
-    return Finding("MIDI", "ok", probe.stdout.strip())
+        found = choose_api()
+    except MidiError as exc:
+        remedy = "sudo modprobe snd-seq" if sys.platform.startswith("linux") else ""
+        return [Finding("MIDI", "limited", f"{exc.message} Files work, live ports do not.", remedy)]
+    ports = len(found.inputs) + len(found.outputs)
+    findings = [Finding("MIDI", "ok", f"{SHOWN[found.api]}, {ports} ports; the companion: dawbridge live")]
+    if found.api == "winmm":
+        findings += [
+            _loopback(name, names) for name, names in ((INPUT, found.inputs), (OUTPUT, found.outputs))
+        ]
+    return findings + [Finding(f"connect {daw}", "ok", what) for daw, what in DAWS.items()]
+
+
+def _loopback(name: str, names: Sequence[str]) -> Finding:
+    """Windows can't make ports: a loopback pair of that name must be there."""
+    if find_port(name, names) is not None:
+        return Finding(f"port {name}", "ok", "found")
+    return Finding(f"port {name}", "limited", "not found", f'make a loopMIDI port called "{name}"')
+
+
+def examine_loop(folders: Folders, output: str, port: str) -> tuple[Finding, ...]:
+    """Send a test clock out and back, and remember what the way to `output` takes: half of the round trip.
+
+    Raises:
+        MidiError: no MIDI system, no such port, or nothing comes back.
+    """
+    loop = measure_loop(choose_api().api, port)
+    early_ms = round(loop.round_trip_ms / 2, 2)
+    save_delay_ms(folders, output, early_ms)
+    lost = loop.sent - loop.received
+    trip = f"{loop.round_trip_ms:.2f} ms, jitter {loop.jitter_ms:.2f} ms, worst {loop.worst_ms:.2f} ms"
+    priority = "with real-time priority" if loop.real_time else "without real-time priority"
+    steady: Verdict = "ok" if loop.late_ms <= 5.0 else "limited"
+    return (
+        Finding(
+            "round trip",
+            "ok" if not lost else "limited",
+            f"{trip}, {lost} of {loop.sent} ticks lost",
+            LOST_REMEDY if lost else "",
+        ),
+        Finding(
+            "sending",
+            steady,
+            f"99% within {loop.late_ms:.2f} ms, {priority}",
+            "" if steady == "ok" else LOST_REMEDY,
+        ),
+        Finding("compensation", "ok", f"the companion sends {early_ms:.2f} ms earlier from now on"),
+    )
 
 
 def _model(status: weights.ModelStatus) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -11,10 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 
 from bridge.config import LiveConfig, folders, load_config, parse_scalar, read_table
 from bridge.errors import UsageError
 from bridge.live.controls import COMMANDS, FIELDS, Controls, check
+from bridge.live.probe import SHOWN
 from bridge.terminal import PipeSafeConsole, narrator, print_json, print_rows
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -97,7 +100,9 @@ def status(as_json: AsJson = False) -> None:
         print_json(table)
         return
     view = LiveView()
-    view.update({**table.get("state", {}), "event": "state"})
+    if table.get("state"):
+        view.update({**table["state"], "event": "state"})
+    view.update({"event": "ready", "ports": table.get("ports", ())})
     view.update({"event": "controls", "controls": table.get("controls", {})})
     PipeSafeConsole().print(view)
 
@@ -143,6 +148,27 @@ def ports(as_json: AsJson = False) -> None:
         if found.works and not found.inputs and not found.outputs:
             rows.append({"system": system, "port": "-", "we": "-", "what": "works; no ports yet"})
     print_rows(rows, ("system", "port", "we", "what"), as_json)
+
+
+def play_live_demo(out: Path | None, as_json: bool) -> None:
+    """`demo --live`; the last line on standard output is what came of it, as JSON with `--json`."""
+    from bridge.livehost.demo import live_demo_table, run_live_demo
+    from bridge.livehost.view import event_line
+
+    console = PipeSafeConsole(stderr=as_json)
+    result = run_live_demo(out, narrator(console, False, event_line))
+    if as_json:
+        print(json.dumps(live_demo_table(result)))
+        return
+    how = (
+        "inside the process: no MIDI system works here"
+        if result.api == "none"
+        else f"over {SHOWN[result.api]}"
+    )
+    console.print(
+        f"{result.notes} notes {how}; {result.late} late, {result.dropped} dropped.", highlight=False
+    )
+    console.print(f"Both players lie in [bold]{escape(str(result.take))}[/]", soft_wrap=True, highlight=False)
 
 
 def _controls_table(controls: Controls, texts: list[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bridge.live.schedule import TICKS_PER_BEAT, Strike
 from bridge.types import BeatLine, Note
 
 STATE_NS = 100_000_000
+INSIDE = "inside the process"
 LOOP_NS = 80_000_000  # a DAW that stops and goes on within this time has jumped: it loops
 CLOCK_STATUSES = (wire.CLOCK, wire.START, wire.CONTINUE, wire.STOP, wire.SONG_POSITION)
 SHORTEST_BEATS = 1 / TICKS_PER_BEAT
@@ -131,6 +132,8 @@ class Conductor:
             )
         elif kind == "command":
             self.command(message["name"], now_ns)
+        elif kind == "midi":  # a musician in the parent, where there is no MIDI system
+            self.midi(INSIDE, bytes(message["data"]), now_ns)
 
     def command(self, name: str, now_ns: int) -> None:
         """One of COMMANDS; those that are about files go to the parent."""

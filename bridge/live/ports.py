@@ -19,6 +19,7 @@ from bridge.errors import MidiError
 CLIENT = "dawbridge"
 INPUT, OUTPUT = "dawbridge In", "dawbridge Out"
 CHECK_S = 1.0
+CALLBACK_S = 0.05  # by then a callback that had begun has ended
 
 OnInput = Callable[[str, bytes, int], None]
 """(port, bytes, moment in nanoseconds of the monotonic clock); called in rtmidi's thread."""
@@ -144,6 +145,8 @@ class _Named:
 
     def close(self) -> None:
         if self.port is not None:
+            if self._hear is not None:
+                stop_hearing(self.port)
             self.port.close_port()
             self.port.delete()
             self.port = None
@@ -168,6 +171,16 @@ class _Named:
             port.set_callback(self._hear(self.shown))
         self.port = port
         return True
+
+
+def stop_hearing(port: Any) -> None:
+    """To be called before a rtmidi input is closed.
+
+    Closing holds the interpreter and waits for JACK's thread; a callback in that thread waits for the interpreter:
+    both would wait for ever, and a synchronous server with them.
+    """
+    port.cancel_callback()
+    time.sleep(CALLBACK_S)
 
 
 def what_port_is(name: str) -> str:

@@ -23,7 +23,7 @@ import filelock
 
 from bridge.atomic import replacing
 from bridge.config import Config, Folders, read_table
-from bridge.errors import DawbridgeError, LiveError, MidiError, UsageError
+from bridge.errors import DawbridgeError, LiveError, MidiError, ModelError, UsageError
 from bridge.ledger import Ledger
 from bridge.live.controls import COMMANDS, Controls, check
 from bridge.live.pipe import receive_message, send_message
@@ -40,6 +40,7 @@ STATE_S = 0.5
 READY_S = 15.0
 HUNG_S = 20.0  # without a word from the generator after an ask
 AGAIN_S = 1.0  # between tries to start a child again
+LONGEST_AGAIN_S = 30.0
 CLOSE_S = 5.0
 KEPT_IN_MIND = 600  # notes told to a generator that starts anew
 
@@ -53,7 +54,9 @@ class Session:
         self, config: Config, folders: Folders, tell: Tell, *, api: str = "", song: Path | None = None
     ) -> None:
         self._config, self._live_config, self._folders, self._tell = config, config.live, folders, tell
-        self._api = api  # "none": no MIDI system; "": choose
+        self._wanted_api = api  # "none": no MIDI system; "": choose
+        self.api = ""  # the one in use
+        self._ports: tuple[str, ...] = ()
         self._song = song
         self._controls = config.live.controls
         self._history = History(config.live.capture_minutes * 60.0)
@@ -61,6 +64,7 @@ class Session:
         self._live: _Child | None = None
         self._generator: _Child | None = None
         self._live_again_s = self._generator_again_s = 0.0  # not before this moment
+        self._generator_tries = 0  # since it last wrote something
         self._asked_s: float | None = None
         self._is_waiting_for_midi = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="takes")
@@ -81,6 +85,7 @@ class Session:
                 self._ledger.forget_requests(ADDRESSEE)
                 self._start_generator()
                 self._start_live()
+                self._check_generator()
                 while not stop.is_set():
                     self._step()
             finally:
@@ -99,8 +104,16 @@ class Session:
         if notes:
             self._generator.send({"type": "context", "notes": notes})
 
+    def _check_generator(self) -> None:
+        """One that can't even load its model will not come right by trying again."""
+        assert self._generator is not None
+        first = self._generator.first_message(READY_S, ("ready", "error"), "generator")
+        if first["type"] == "error":
+            raise ModelError(first["detail"])
+        self._from_generator(first)
+
     def _start_live(self) -> None:
-        api = self._api or choose_api(self._live_config.midi).api
+        api = self._wanted_api or choose_api(self._live_config.midi).api
         config = self._live_config
         process, pipe = start_piped("bridge.live", (), {})
         self._live = _Child(process, pipe)
@@ -120,12 +133,14 @@ class Session:
                 "from_beat": self._state.get("axis_beat", 0.0),
             }
         )
-        first = self._live.first_message(READY_S)
+        first = self._live.first_message(READY_S, ("ready", "failed"), "live process")
         if first.get("type") == "failed":
             self._live.close()
             self._live = None
             raise MidiError(first["detail"], first["code"])
+        self._ports, self.api = tuple(first["ports"]), api
         self._from_live({**first, "api": api})
+        self._tell({"event": "controls", "controls": dataclasses.asdict(self._controls)})
 
     def _live_ended(self, why: str) -> None:
         assert self._live is not None
@@ -146,7 +161,8 @@ class Session:
                     self._warn(f"{exc.message} The companion waits for it.")
                 self._is_waiting_for_midi = True
         if self._generator is None and now_s >= self._generator_again_s:
-            self._generator_again_s = now_s + AGAIN_S
+            self._generator_tries += 1
+            self._generator_again_s = now_s + min(AGAIN_S * 2**self._generator_tries, LONGEST_AGAIN_S)
             self._start_generator()
 
     # the loop
@@ -215,6 +231,7 @@ class Session:
     def _from_generator(self, message: dict[str, Any]) -> None:
         self._asked_s = None
         if message["type"] == "phrase":
+            self._generator_tries = 0
             if self._live is not None:
                 self._live.send(message)
         elif message["type"] == "error":
@@ -253,6 +270,21 @@ class Session:
         self._controls = controls
         if self._live is not None:
             self._live.send({"type": "control", "name": name, "value": getattr(controls, name)})
+
+    @property
+    def heard(self) -> int:
+        """How many notes are in mind."""
+        return len(self._history.last(KEPT_IN_MIND))
+
+    @property
+    def generator_pid(self) -> int:
+        """The generator's process; 0 while there is none."""
+        return self._generator.process.pid if self._generator is not None else 0
+
+    def play(self, message: bytes) -> None:
+        """Let the companion hear a MIDI message where there is no MIDI system; callable from another thread."""
+        if self._live is not None:
+            self._live.send({"type": "midi", "data": list(message)})
 
     def request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do what a request says; the answer.
@@ -341,7 +373,13 @@ class Session:
         if now_s - self._stated_s < STATE_S:
             return
         self._stated_s = now_s
-        table = {"pid": os.getpid(), "state": self._state, "controls": dataclasses.asdict(self._controls)}
+        table = {
+            "pid": os.getpid(),
+            "api": self.api,
+            "ports": self._ports,
+            "state": self._state,
+            "controls": dataclasses.asdict(self._controls),
+        }
         with contextlib.suppress(OSError), replacing(self._folders.live_state) as file:
             file.write(json.dumps(table).encode())
 
@@ -365,22 +403,22 @@ class _Child:
         """What can't be sent is found out by whoever reads the other way."""
         send_message(self.pipe, message)
 
-    def first_message(self, timeout_s: float) -> dict[str, Any]:
-        """What it says first.
+    def first_message(self, timeout_s: float, kinds: Sequence[str], name: str) -> dict[str, Any]:
+        """The first message of these kinds.
 
         Raises:
             LiveError: it said nothing in time, or ended.
         """
         try:
             if self.pipe.poll(timeout_s):
-                while (message := receive_message(self.pipe))["type"] not in ("ready", "failed"):
+                while (message := receive_message(self.pipe))["type"] not in kinds:
                     pass
                 return message
             why = f"said nothing for {timeout_s:.0f} s"
         except EOFError:
             why = f"ended (exit {self.process.wait(CLOSE_S)})"
         self.close(now=True)
-        raise LiveError(f"The live process {why}. Run `dawbridge doctor`.", "no_start")
+        raise LiveError(f"The {name} {why}. Run `dawbridge doctor`.", "no_start")
 
     def close(self, *, now: bool = False) -> None:
         """End it: by the end of its pipe, then by force."""
