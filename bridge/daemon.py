@@ -27,6 +27,7 @@ from bridge.intake import sweep
 from bridge.jobs import JobResult, Workshop, already_returned, run_job
 from bridge.lanes import log_to_file
 from bridge.ledger import StoredJob
+from bridge.livehost.remote import offer_song
 from bridge.names import printable
 from bridge.presets import build_preset, load_preset, preset_files
 from bridge.stages.export import building_folder
@@ -61,7 +62,8 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
             stop = _stop_signal()  # before `ready` is told: whoever reads that may stop us at once
             daemon = Daemon(config, shop, tell)
             async with daemon.running() as loops:
-                await _until(stop, loops)
+                with _companion(config, folders, tell):
+                    await _until(stop, loops)
 
 
 class Daemon:
@@ -160,7 +162,10 @@ class Daemon:
         while True:
             job = await self._jobs.get()
             try:
-                self._tell_job(await run_job(job, self._shop, self._tell_stage, threading.Event()))
+                result = await run_job(job, self._shop, self._tell_stage, threading.Event())
+                self._tell_job(result)
+                if result.folder is not None:
+                    await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
                 await asyncio.to_thread(self._tidy)
             except LedgerError as exc:
                 log.warning("job %s waits: %s", job.id, exc)
@@ -252,6 +257,15 @@ def _only_one(folders: Folders) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _companion(config: Config, folders: Folders, tell: Tell) -> contextlib.AbstractContextManager[None]:
+    """The live companion, if the configuration wants it beside the daemon."""
+    if not config.live.enabled:
+        return contextlib.nullcontext()
+    from bridge.livehost.background import companion_in_background
+
+    return companion_in_background(config, folders, tell)
 
 
 def _stop_signal() -> asyncio.Event:

@@ -330,6 +330,8 @@ def _tale(message: Mapping[str, Any]) -> str:
     if event == "job":
         where = message["folder"] or message["detail"]
         return f"[bold]{escape(message['name'])}[/] {_state(message['state'])}: {escape(where)}"
+    if event == "live":
+        return f"[cyan]live[/] {escape(message['detail'])}"
     if event in ("refused", "warning"):
         return f"[yellow]{event}[/] {escape(message['detail'])}"
     return ""

@@ -30,7 +30,17 @@ HEAVY = (
 
 
 @pytest.mark.parametrize(
-    "module", ["bridge.daemon", "bridge.cli", "bridge.demo", "bridge.doctor", "bridge.process"]
+    "module",
+    [
+        "bridge.daemon",
+        "bridge.cli",
+        "bridge.demo",
+        "bridge.doctor",
+        "bridge.process",
+        "bridge.livehost.session",
+        "bridge.livehost.generator",
+        "bridge.livehost.background",
+    ],
 )
 def test_nothing_heavy_is_imported(module: str) -> None:
     code = f"import sys, {module}; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
@@ -38,3 +48,16 @@ def test_nothing_heavy_is_imported(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_live_process_imports_midi_and_the_standard_library_alone() -> None:
+    """It must be there in a second, and stay small."""
+    code = (
+        "import sys, sysconfig, bridge.live.__main__\n"
+        "print(','.join(sorted({name.partition('.')[0] for name, module in sys.modules.items()"
+        " if 'site-packages' in (getattr(module, '__file__', None) or '')})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(done.stdout.strip().split(",")) <= {"rtmidi", "_rtmidi", "_virtualenv", "_distutils_hack"}

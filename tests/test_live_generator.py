@@ -24,18 +24,9 @@ from hypothesis import strategies as st
 from bridge.errors import InputError
 from bridge.livehost import improviser
 from bridge.livehost.ear import MOST_NOTES, Ear
-from bridge.livehost.generator import Generator, start_generator
+from bridge.livehost.generator import Generator
 from bridge.livehost.improviser import Ask, Improviser, WrittenBar
-from bridge.manifest import (
-    Manifest,
-    ManifestArtifact,
-    ManifestBounce,
-    ManifestTempo,
-    Software,
-    write_manifest,
-)
-from bridge.midi import write_midi
-from bridge.tempo import constant_tempo
+from bridge.livehost.piped import start_generator
 from bridge.transformer.constraints import POLYPHONY, RANGES, Constraints
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.keys import scale_of
@@ -44,6 +35,7 @@ from bridge.transformer.sample import Metre, Sampling, continue_phrase
 from bridge.transformer.shipped import SHIPPED
 from bridge.transformer.tokens import REST, SIZES, STEPS_PER_BEAT
 from bridge.types import Note, Phrase
+from tests.returned_song import made_song
 from tests.tiny_model import TINY, busy_decoder, tiny_arrays, tiny_decoder
 
 MODEL = tiny_decoder()
@@ -520,38 +512,6 @@ def test_another_metre_begins_anew(partner: Partner) -> None:
     partner.ask(1, from_beat=15.0)
     bars = partner.reply(1)
     assert all(18.0 <= note[0] < 21.0 for note in bars[1]["notes"])
-
-
-def made_song(folder: Path, key: str | None = "Eb major", beats_per_bar: int = 4) -> Path:
-    """A returned folder: a singer and a piano, six bars."""
-    folder.mkdir()
-    tempo = constant_tempo(96.0, 44_100, beats_per_bar=beats_per_bar)
-    notes = tuple(
-        Note(beat / 2, 0.5, pitch + beat % 3, 90, part)
-        for beat in range(12 * beats_per_bar)
-        for pitch, part in ((63, "vocals"), (51, "other"))
-    )
-    write_midi(folder / "Song_notes_quantised.mid", Phrase(notes, 6.0 * beats_per_bar), tempo)
-    artifact = ManifestArtifact("notes_quantised", "midi", "Song_notes_quantised.mid", "0" * 64)
-    manifest = Manifest(
-        schema=1,
-        id="x",
-        revision=1,
-        created_at="2026-11-22T10:00:00Z",
-        bounce=ManifestBounce("Song.wav", "0" * 64, "mix", 44_100, 2, 44_100, 0),
-        preset="default",
-        settings={},
-        tempo=ManifestTempo(96.0, beats_per_bar, 4, 0, (), "sidecar", 1.0),
-        key=key,
-        sings=True,
-        artifacts=(artifact,),
-        stages=(),
-        fallbacks=(),
-        voice=None,
-        software=Software("0.1.0"),
-    )
-    write_manifest(folder, manifest)
-    return folder
 
 
 def test_a_song_of_the_project_tells_key_tempo_and_parts_and_outlives_a_change_of_metre(

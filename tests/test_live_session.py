@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,9 +21,10 @@ from bridge.errors import DawbridgeError, LiveError
 from bridge.live import wire
 from bridge.live.controls import Controls
 from bridge.livehost import session as session_module
-from bridge.livehost.remote import ask_companion, companion_state, is_running
+from bridge.livehost.remote import ask_companion, companion_state, is_running, offer_song
 from bridge.livehost.session import Session
 from bridge.midi import read_midi
+from tests.returned_song import made_song
 
 WAIT_S = 30.0
 
@@ -210,3 +212,42 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(arguments: tuple[str, 
     )
     assert done.returncode in (1, 2) and said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.real
+class TestBesideTheDaemon:
+    def test_the_daemon_runs_a_companion_where_the_configuration_says_so_and_goes_on_without_one(
+        self, dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("JACK_DEFAULT_SERVER", "there_is_none")
+        folders().config.mkdir(parents=True)
+        folders().config_file.write_text(
+            'outbox = "out"\n[live]\nenabled = true\nmidi = "jack"\n[[watch]]\ninbox = "in"\n'
+        )
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "bridge", "run", "--json"], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert daemon.stdout is not None
+            told = [json.loads(daemon.stdout.readline()) for _ in range(2)]
+            warnings = [message["detail"] for message in told if message["event"] == "warning"]
+            assert {message["event"] for message in told} == {"ready", "warning"}
+            assert "The companion does not run: No MIDI system works here" in warnings[0]
+            assert daemon.poll() is None
+        finally:
+            daemon.terminate()
+            assert daemon.wait(WAIT_S) == 0
+            assert daemon.stdout is not None
+            daemon.stdout.close()
+
+    @pytest.mark.usefixtures("dawbridge_home")
+    def test_a_song_that_came_back_sets_key_metre_and_tempo(self, tmp_path: Path) -> None:
+        song = made_song(tmp_path / "Song", key="E minor", beats_per_bar=3)
+        with companion(tmp_path, bars=1) as watched:
+            offer_song(folders(), song)
+            assert watched.wait_for("song")["key"] == "E minor"
+            controls = watched.wait(
+                lambda: [e["controls"] for e in watched.of("controls") if e["controls"]["tempo"] == 96.0],
+                "tempo",
+            )[-1]
+        assert (controls["key"], controls["beats_per_bar"], controls["beat_unit"]) == ("E minor", 3, 4)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
@@ -25,7 +24,6 @@ from bridge.errors import DawbridgeError, InputError
 from bridge.live.controls import FOLLOW, FREE
 from bridge.live.pipe import inherited_pipe, note_to_list, receive_message, send_message
 from bridge.livehost.improviser import Ask, Improviser
-from bridge.livehost.piped import start_piped
 from bridge.manifest import Manifest, read_manifest
 from bridge.transformer.decoder import Decoder
 from bridge.transformer.heard import hear_midi
@@ -33,12 +31,6 @@ from bridge.transformer.parts import PARTS
 from bridge.transformer.shipped import load_model
 from bridge.types import Note
 
-ONE_THREAD: Mapping[str, str] = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-}
 SONG_NOTES = "notes_quantised"  # the artifact that a song is heard from
 MOST_SONG_NOTES = 1_000
 
@@ -66,11 +58,6 @@ class Song:
 
 class _Superseded(Exception):
     """The ask under way is no longer wanted."""
-
-
-def start_generator(model_name: str, models_dir: Path) -> tuple[subprocess.Popen[bytes], Connection]:
-    """Start the process; its first message is `ready` or, before it ends, `error`."""
-    return start_piped("bridge.livehost.generator", [model_name, str(models_dir)], ONE_THREAD)
 
 
 def generator_main(pipe: Connection, model_name: str, models_dir: Path) -> int:

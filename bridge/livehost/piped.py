@@ -12,6 +12,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+ONE_THREAD: Mapping[str, str] = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
 
 
 def start_piped(
@@ -47,3 +55,8 @@ def _start(command: Sequence[str], theirs: Connection, env: Mapping[str, str]) -
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, env=whole, pass_fds=(theirs.fileno(),), process_group=0
     )
+
+
+def start_generator(model_name: str, models_dir: Path) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start the generator; its first message is `ready` or, before it ends, `error`."""
+    return start_piped("bridge.livehost.generator", [model_name, str(models_dir)], ONE_THREAD)

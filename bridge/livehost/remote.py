@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import filelock
@@ -12,8 +13,8 @@ import filelock
 from bridge.config import Folders
 from bridge.errors import LiveError
 from bridge.ledger import Ledger
-from bridge.livehost.session import ADDRESSEE
 
+ADDRESSEE = "live"
 ANSWER_S = 5.0
 POLL_S = 0.03
 
@@ -43,6 +44,16 @@ def ask_companion(
     if not answer["ok"]:
         raise LiveError(answer["detail"], answer["code"])
     return answer
+
+
+def offer_song(folders: Folders, folder: Path) -> None:
+    """A song came back: the running companion, if any, may take key, metre and parts from it."""
+    if is_running(folders):
+        ledger = Ledger(folders.ledger)
+        try:
+            ledger.request(ADDRESSEE, {"name": "song", "folder": str(folder)})
+        finally:
+            ledger.close()
 
 
 def is_running(folders: Folders) -> bool:

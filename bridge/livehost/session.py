@@ -29,12 +29,12 @@ from bridge.live.controls import COMMANDS, Controls, check
 from bridge.live.pipe import receive_message, send_message
 from bridge.live.probe import choose_api
 from bridge.livehost.delays import delay_ms
-from bridge.livehost.generator import start_generator
 from bridge.livehost.history import History
-from bridge.livehost.piped import start_piped
+from bridge.livehost.piped import start_generator, start_piped
+from bridge.livehost.remote import ADDRESSEE
 from bridge.livehost.takes import Take, move_take, write_take
+from bridge.manifest import read_manifest
 
-ADDRESSEE = "live"
 POLL_S = 0.05  # how often requests are looked for
 STATE_S = 0.5
 READY_S = 15.0
@@ -42,6 +42,7 @@ HUNG_S = 20.0  # without a word from the generator after an ask
 AGAIN_S = 1.0  # between tries to start a child again
 LONGEST_AGAIN_S = 30.0
 CLOSE_S = 5.0
+SAME_TEMPO_BPM = 0.5
 KEPT_IN_MIND = 600  # notes told to a generator that starts anew
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -245,6 +246,16 @@ class Session:
         if self._generator is not None:
             self._generator.send(message)
 
+    def _take_song(self, folder: Path) -> bool:
+        """Use a song that came back, if it can be of the project that plays: the tempo tells."""
+        tempo = read_manifest(folder).tempo
+        leads = self._state.get("source", "internal") != "internal"
+        if tempo is None or (leads and abs(tempo.bpm - self._state["bpm"]) > SAME_TEMPO_BPM):
+            return False
+        self._song = folder
+        self._to_generator({"type": "song", "folder": str(folder)})
+        return True
+
     def _song_is_known(self, song: Mapping[str, Any]) -> None:
         """A bounce of the same project sets key, metre, tempo, and who plays."""
         wanted = dataclasses.asdict(self._controls)
@@ -299,9 +310,7 @@ class Session:
         if name == "capture":
             return {"ok": True, "path": str(self._capture())}
         if name == "song":
-            self._song = Path(body["folder"])
-            self._to_generator({"type": "song", "folder": str(self._song)})
-            return {"ok": True}
+            return {"ok": True, "used": self._take_song(Path(body["folder"]))}
         if name not in COMMANDS:
             raise UsageError(f'"{name}" is no command. Commands are {", ".join(COMMANDS)}.')
         if self._live is not None:
