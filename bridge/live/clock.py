@@ -25,7 +25,6 @@ _SIXTEENTHS_PER_BEAT = 4
 _POSITION_DOUBT_BEATS = (
     0.375  # rounding to a sixteenth, and two or three ticks between a stop and its message
 )
-_MOST_PROOF = 1
 
 Source = Literal["internal", "midi", "link"]
 Wanted = Literal["auto", "internal", "midi", "link"]
@@ -46,9 +45,11 @@ class ClockEvent:
 class BeatClock:
     """The beat that all parts play by; one thread feeds it.
 
-    `auto` follows Link while it has peers, else MIDI clock while its messages come, else the internal tempo.
-    A change of source stops the old one. Between events `beat` never goes back by more than JUMP_BEATS at a
-    feeding (usually by well under a tick); what moves it further is told as "jumped".
+    `auto` follows Link while it has peers, else MIDI clock from its first message on, before that the internal
+    tempo.
+    A change of source stops the old one; the internal tempo starts only where it leads. Between events `beat`
+    never goes back by more than JUMP_BEATS at a feeding (usually by well under a tick); what moves it further
+    is told as "jumped".
 
     MIDI: the first tick after Start or Continue is that position; ticks before it train the tempo and never
     play. A stop is told at once, so a DAW that loops by Stop, Position, Continue gives "stopped" and
@@ -86,12 +87,12 @@ class BeatClock:
         """
         events = self.poll(at_ns)
         told = self._midi.hear(port, message, at_ns)
-        return events + self._settle(at_ns, self._if_wanted("midi", told))
+        return events + self._settle(at_ns, self._if_heeded("midi", told, at_ns))
 
     def link(self, beat: float, bpm: float, playing: bool, peers: int, at_ns: int) -> list[ClockEvent]:
         """Take Link's own beat and tempo at `at_ns`; a line within 0.1 ms of the old one doesn't replace it."""
         told = self._link.feed(beat, bpm, playing, peers, at_ns)
-        return self._settle(at_ns, self._if_wanted("link", told))
+        return self._settle(at_ns, self._if_heeded("link", told, at_ns))
 
     def internal_start(self, at_ns: int, beat: float = 0.0) -> list[ClockEvent]:
         """Play at the internal tempo from `beat`; only a warning comes where another source leads."""
@@ -123,23 +124,28 @@ class BeatClock:
 
     def poll(self, now_ns: int) -> list[ClockEvent]:
         """Find out, about every 10 ms, what fell silent."""
-        told = self._if_wanted("midi", self._midi.poll(now_ns))
-        return self._settle(now_ns, told + self._if_wanted("link", self._link.poll(now_ns)))
+        told = self._if_heeded("midi", self._midi.poll(now_ns), now_ns)
+        return self._settle(now_ns, told + self._if_heeded("link", self._link.poll(now_ns), now_ns))
 
     def _timeline(self, source: Source) -> _Timeline:
         if source == "midi":
             return self._midi
         return self._link if source == "link" else self._internal
 
-    def _if_wanted(self, source: Source, told: list[str]) -> list[str]:
-        return told if self._wanted in ("auto", source) else []
+    def _if_heeded(self, source: Source, told: list[str], at_ns: int) -> list[str]:
+        """Only what concerns the source that leads or, for MIDI, would lead where it sent more."""
+        if self._wanted != "auto":
+            return told if source == self._wanted else []
+        has_link = "link" in (self.source, self._choose(at_ns))
+        return told if has_link == (source == "link") else []
 
     def _choose(self, at_ns: int) -> Source:
         if self._wanted != "auto":
             return self._wanted
         if self._link.is_alive(at_ns):
             return "link"
-        return "midi" if self._midi.is_alive(at_ns) else "internal"
+        stays = self.source == "midi" and self._internal.line is None  # a DAW that stands may send no clock
+        return "midi" if stays or self._midi.is_alive(at_ns) else "internal"
 
     def _leading(self) -> str:
         if self.source == "midi":
@@ -155,6 +161,8 @@ class BeatClock:
         is_new = source != old or (source == "midi" and timeline.name != self.source_name)
         if is_new and old == "internal":
             self._internal.stop(at_ns)
+        if is_new and old == "link":
+            self._midi.told.clear()  # what was kept from the musician while it didn't matter
         self.source, self.source_name, self.bpm = source, timeline.name, timeline.bpm
         self.line, self.playing = timeline.line, timeline.line is not None
         beat, events = self.beat(at_ns), []
@@ -230,12 +238,8 @@ class _LinkClock(_Timeline):
         return ["Ableton Link fell silent, so playing stopped; switch Link on again."]
 
     def _lay(self, line: BeatLine) -> None:
-        ahead = line.beat + _FORECAST_BEATS
-        if (
-            self.line is None
-            or abs(beat_to_ns(self.line, line.beat) - line.at_ns) >= _SAME_LINE_NS
-            or abs(beat_to_ns(self.line, ahead) - beat_to_ns(line, ahead)) >= _SAME_LINE_NS
-        ):
+        old, beats = self.line, (line.beat, line.beat + _FORECAST_BEATS)
+        if old is None or max(abs(beat_to_ns(old, b) - beat_to_ns(line, b)) for b in beats) >= _SAME_LINE_NS:
             self.line = line
 
 
@@ -336,10 +340,7 @@ class _MidiClock(_Timeline):
         if lost_ns is None or at_ns - lost_ns > _LOST_FOR_NS:
             return []
         self._roll(self.position, at_ns)
-        return [
-            f"The clock from {self.name} came back, so playing goes on at beat {self.position:.2f}: "
-            "stop and start the DAW if that is the wrong place."
-        ]
+        return [f"The clock from {self.name} came back, so playing goes on at beat {self.position:.2f}."]
 
 
 _HEARD: dict[int, Callable[[_MidiClock, bytes, int], list[str]]] = {
@@ -377,7 +378,7 @@ class _SongPositions:
         if len(fits) != 1:
             return ""
         step = 1 if fits[0] == _SIXTEENTHS_PER_BEAT else -1
-        self._proof = max(-_MOST_PROOF, min(_MOST_PROOF, self._proof + step))
+        self._proof = max(-1, min(1, self._proof + step))
         if fits[0] == self._per_beat or self._proof * step <= 0:
             return ""
         self._per_beat = fits[0]

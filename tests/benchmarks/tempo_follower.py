@@ -21,7 +21,7 @@ from bridge.tempo import beat_ns_to_bpm, beat_to_ns, bpm_to_beat_ns
 MS = 1e6
 START_NS = 1e9
 BAR_TICKS = 97  # both ends of a bar of four beats
-TEMPOS_BPM = (60, 90, 120, 150, 180)
+TEMPOS_BPM = (60, 90, 117, 120, 150, 180)  # at 117 a tick is nearly four audio periods, the worst for those
 PERIOD_NS = 256 / 48_000 * 1e9
 STEADY_FROM = 48  # phase errors count from the third beat on
 
