@@ -58,7 +58,7 @@ def test_what_was_heard_is_told_before_the_ask() -> None:
     stage.run_beats(4.0)
     kinds = [message["type"] for message in stage.told if message["type"] in ("context", "ask")]
     assert kinds[:2] == ["context", "ask"]
-    assert stage.of_type("context")[0]["notes"] == [[0.0, 1.0, 60, 90, "piano", False]]
+    assert stage.of_type("context")[0]["notes"] == [[0.0, 1.0, 60, 90, "lead", False]]
 
 
 def test_a_rest_that_is_too_short_waits_for_the_bar_line_after() -> None:
@@ -143,6 +143,39 @@ def test_trading_fours_answers_after_every_four_bars_though_the_musician_never_r
     assert stage.companion.is_replying
     stage.run_beats(1.0)
     assert note_ons(stage)[0][0] == 4 * BAR_NS
+
+
+def test_the_last_note_of_a_musician_who_was_not_asked_to_rest_does_not_end_the_answer() -> None:
+    stage = internal_stage(every_bars=1, bars=2)
+    for _ in range(4):
+        stage.play(60, 1.0)
+    stage.run_beats(0.1)
+    stage.play(62, 0.3)  # just over the line
+    stage.run_beats(1.0)
+    assert stage.companion.is_replying
+    stage.run_beats(2.0)
+    stage.play(64, 0.5)
+    assert not stage.companion.is_replying
+
+
+def test_a_reply_is_asked_in_the_manner_of_the_phrase() -> None:
+    stage = internal_stage()
+    for pitch in (60, 62, 64, 65):
+        stage.play(pitch, 0.75)
+    stage.run_beats(2.0)
+    settings = stage.of_type("ask")[-1]["settings"]
+    assert settings["parts"] == ["lead"]
+    assert settings["most_notes_per_beat"] == pytest.approx(
+        2.0, abs=0.05
+    )  # half as many again as 4 in 3 beats
+
+
+def test_parts_and_density_that_were_set_hold_whatever_is_played() -> None:
+    stage = internal_stage(part="piano, drums", density=3.0)
+    stage.play(60, 1.0)
+    stage.run_beats(4.0)
+    settings = stage.of_type("ask")[-1]["settings"]
+    assert (settings["parts"], settings["most_notes_per_beat"]) == (["piano", "drums"], 3.0)
 
 
 def test_continue_goes_on_until_stopped_and_hears_what_it_plays() -> None:

@@ -132,3 +132,24 @@ def test_every_note_on_becomes_exactly_one_note_in_the_order_of_onsets(
     assert onsets == sorted(onsets)
     assert all(0 < note.length_beats <= LONGEST_NOTE_BEATS for note in told)
     assert listener.keys_down == 0
+
+
+def test_single_notes_are_a_lead_and_chords_a_piano_until_told_otherwise() -> None:
+    listener = PhraseListener()
+    for beat in range(4):
+        listener.hear(on(60 + beat), float(beat))
+        listener.hear(off(60 + beat), beat + 1.02)  # legato is no chord
+    assert listener.own_part == "lead"
+    for pitch in (60, 64, 67):
+        listener.hear(on(pitch), 5.0 + pitch / 10_000)
+    assert listener.own_part == "piano"
+    assert PhraseListener("bass").own_part == "bass"
+
+
+def test_the_density_of_a_phrase_counts_from_its_first_note_to_its_last_key() -> None:
+    listener = PhraseListener()
+    listener.begin_phrase()
+    for beat in (8.0, 8.5, 9.0, 10.0):
+        listener.hear(on(), beat)
+        listener.hear(off(), beat + 0.5)
+    assert listener.notes_per_beat == 4 / 2.5

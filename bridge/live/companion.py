@@ -20,6 +20,7 @@ from bridge.types import Note
 COMMIT_S = 0.03  # a bar is handed to the player so long before its bar line
 QUIET_S = 0.06  # a rest so short is none
 SHORT_S = 0.4  # before a bar line: ask at once
+LEAST_DENSITY, DENSER = 0.5, 1.5  # notes per beat of a reply beside the phrase's
 FORCED_ASK_S = 0.4  # an answer that does not wait for a rest is asked for so long before its bar line
 
 
@@ -32,6 +33,8 @@ class Ask:
     bars: int
     deadline_beat: float
     seed: int
+    parts: tuple[str, ...]
+    most_notes_per_beat: float | None
     planned: tuple[Note, ...]
 
 
@@ -119,6 +122,7 @@ class Companion:
         self._reply: _Plan | None = None  # begun
         self._answer_wanted = False
         self._own: list[Note] = []  # committed, not yet told as heard
+        self._density: float | None = None  # of the last phrase, and a little more
         self._next_id = 1
 
     @property
@@ -140,7 +144,7 @@ class Companion:
         """A channel message of the musician's."""
         if not self.listener.hear(message, beat):
             return
-        if self._reply is not None and self.controls.mode == "call":
+        if self._reply is not None and self._yields(self._reply, beat):
             self._cut_reply(beat)
         if self._plan is not None and self._reply is None and not self._plan.is_forced:
             self._drop_plan()
@@ -243,8 +247,16 @@ class Companion:
         plan = _Plan(self._next_id, start, controls.bars, seed, is_forced)
         self._next_id += 1
         deadline = start - COMMIT_S * beats_per_s
-        self._actions.append(Ask(plan.id, start, plan.bars, deadline, seed, planned))
+        parts = controls.parts(self.listener.own_part)
+        density = controls.density or self._followed_density()
+        self._actions.append(Ask(plan.id, start, plan.bars, deadline, seed, parts, density, planned))
         return plan
+
+    def _followed_density(self) -> float | None:
+        """Half as many notes again as the phrase that is answered; None before the first one."""
+        if self.listener.phrase_notes:
+            self._density = max(LEAST_DENSITY, self.listener.notes_per_beat * DENSER)
+        return self._density
 
     def _begin(self, beat: float, beats_per_s: float) -> None:
         plan, self._plan = self._plan, None
@@ -294,6 +306,12 @@ class Companion:
         self._own += notes
         if notes:
             self._actions.append(Play(notes))
+
+    def _yields(self, reply: _Plan, beat: float) -> bool:
+        """Does a played note end the reply? Not the last notes of a musician who was not asked to rest."""
+        if self.controls.mode != "call":
+            return False
+        return not reply.is_forced or beat - reply.from_beat >= self.controls.bar_beats / 2
 
     def _cut_reply(self, beat: float) -> None:
         reply = self._reply

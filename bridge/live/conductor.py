@@ -152,7 +152,8 @@ class Conductor:
     def set_controls(self, controls: Controls, now_ns: int) -> None:
         """Take new values; they hold at once."""
         before, self.companion.controls = self.controls, controls
-        self.companion.listener.part = controls.parts[0] if controls.parts[0] != "drums" else "piano"
+        pitched = [part for part in controls.parts("") if part != "drums"]
+        self.companion.listener.part = pitched[0] if pitched else ""
         if controls.bar_beats != before.bar_beats:
             self.companion.stop(self._axis.beat(now_ns))
             self._axis.set_bar(controls.bar_beats, now_ns)
@@ -350,10 +351,10 @@ class Conductor:
             "deadline_beat": ask.deadline_beat,
             "planned": [note_to_list(note) for note in ask.planned],
             "settings": {
-                "parts": list(controls.parts),
+                "parts": list(ask.parts),
                 "key": controls.key,
-                "ranges": {part: [controls.low, controls.high] for part in controls.parts if part != "drums"},
-                "most_notes_per_beat": controls.density or None,
+                "ranges": {part: [controls.low, controls.high] for part in ask.parts if part != "drums"},
+                "most_notes_per_beat": ask.most_notes_per_beat,
                 "temperature": controls.temperature,
                 "seed": ask.seed,
             },

@@ -41,14 +41,12 @@ class Controls:
 
     mode: str = setting("call", choices=("call", "continue", "loop"), help="call and response; continue until stopped; a new variation each `bars` bars")  # fmt: skip
     bars: int = setting(4, lo=1, hi=32, help="length of a reply or variation, in bars")
-    part: str = setting(
-        "piano", help="who plays: lead, piano, guitar, bass, strings, drums; several with commas"
-    )
+    part: str = setting(FOLLOW, help='who plays: lead, piano, guitar, bass, strings, drums, several with commas; "follow": lead, or piano where you play chords')  # fmt: skip
     channel: int = setting(
         1, lo=1, hi=16, help="MIDI channel of the first part; others follow, drums are on 10"
     )
     temperature: float = setting(1.0, lo=0.05, hi=2.0, help="below 1 safer, above 1 wilder")
-    density: float = setting(0.0, lo=0.0, hi=12.0, help="most notes per beat of each part; 0 = as it comes")
+    density: float = setting(0.0, lo=0.0, hi=12.0, help="most notes per beat of each part; 0 = half as many again as you play")  # fmt: skip
     low: int = setting(36, lo=0, hi=127, help="lowest MIDI pitch of what is answered")
     high: int = setting(96, lo=0, hi=127, help="highest MIDI pitch of what is answered")
     key: str = setting(
@@ -75,16 +73,17 @@ class Controls:
         """Length of a bar in quarter notes."""
         return self.beats_per_bar * 4.0 / self.beat_unit
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Who plays."""
+    def parts(self, played: str) -> tuple[str, ...]:
+        """Who plays, where the musician's own part is `played`."""
+        if self.part == FOLLOW:
+            return (played,)
         return tuple(dict.fromkeys(name.strip() for name in self.part.split(",")))
 
     def channel_of(self, part: str) -> int:
         """MIDI channel 0..15 of a part."""
         if part == "drums":
             return 9
-        pitched = [name for name in self.parts if name != "drums"]
+        pitched = [name for name in self.parts(part) if name != "drums"]
         place = pitched.index(part) if part in pitched else 0
         channel = (self.channel - 1 + place) % 16
         return channel if channel != 9 or len(pitched) == 1 else 10
@@ -99,9 +98,11 @@ def check(controls: Controls) -> Controls:
     Raises:
         UsageError: no such part or key, or a lowest pitch above the highest.
     """
-    for part in controls.parts:
+    for part in controls.parts("lead"):
         if part not in PARTS:
-            raise UsageError(f'part = "{part}" is no part. Parts are {", ".join(PARTS)}.')
+            raise UsageError(
+                f'part = "{part}" is no part. Write {FOLLOW}, or one or more of {", ".join(PARTS)}.'
+            )
     if not is_key(controls.key):
         raise UsageError(
             f'key = "{controls.key}" is no key. Write {FOLLOW}, {FREE}, or a tonic and a scale such as "A minor"; '
@@ -122,7 +123,8 @@ def from_controller(controls: Controls, name: str, value: int) -> Controls:
     """A controller's 0..127 as a value of the control `name`; what would contradict another control is left."""
     field = FIELDS[name]
     now = getattr(controls, name)
-    choices = KEY_CHOICES if name == "key" else PARTS if name == "part" else field.metadata["choices"]
+    own_choices = {"key": KEY_CHOICES, "part": (FOLLOW, *PARTS)}
+    choices = own_choices.get(name, field.metadata["choices"])
     new: Any
     if isinstance(now, bool):
         new = value >= CC_ON

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections import deque
 from dataclasses import dataclass
 
 from bridge.live import wire
@@ -17,6 +18,8 @@ LONGEST_NOTE_BEATS = 16.0
 SHORTEST_NOTE_BEATS = 1 / 24
 DRUM_CHANNEL = 9
 PEDAL_DOWN = 64
+CHORD_BEATS = 0.1  # keys struck so close together are one chord
+CHORD_MEMORY, CHORDAL = 8, 2  # so many of the last notes joined a chord: chords are played
 
 
 @dataclass
@@ -29,16 +32,31 @@ class _Key:
 class PhraseListener:
     """One musician on any number of channels. Beats rise from call to call."""
 
-    def __init__(self, part: str = "piano") -> None:
-        self.part = part  # who plays on all channels but the drums'
+    def __init__(self, part: str = "") -> None:
+        self.part = (
+            part  # who plays on all channels but the drums'; "": `lead`, or `piano` where chords are played
+        )
         self.last_onset_beats: float | None = None
         self.last_end_beats = 0.0  # when the last key was let go
         self.notes_heard = 0
+        self.phrase_start_beats = 0.0
+        self._in_chords: deque[bool] = deque(maxlen=CHORD_MEMORY)  # of the last notes
         self._keys: dict[tuple[int, int], _Key] = {}  # channel, pitch -> what sounds
         self._pedals: set[int] = set()
         self._ended: list[tuple[float, int, Note]] = []  # onset, serial, note
         self._stored = 0
         self.phrase_notes = 0  # notes begun since the phrase began
+
+    @property
+    def own_part(self) -> str:
+        """The part that the musician's notes belong to."""
+        return self.part or ("piano" if sum(self._in_chords) >= CHORDAL else "lead")
+
+    @property
+    def notes_per_beat(self) -> float:
+        """How dense the phrase is, from its first note to its last key up; 0 where there is none."""
+        length = max(self.last_end_beats - self.phrase_start_beats, 1.0)
+        return self.phrase_notes / length
 
     @property
     def keys_down(self) -> int:
@@ -96,7 +114,10 @@ class PhraseListener:
         voice = (channel, pitch)
         if voice in self._keys:  # struck again, under the pedal or without a note-off
             self._end(voice, beat)
+        self._in_chords.append(any(beat - key.start_beats <= CHORD_BEATS for key in self._keys.values()))
         self._keys[voice] = _Key(beat, velocity)
+        if not self.phrase_notes:
+            self.phrase_start_beats = beat
         self.phrase_notes += 1
         self.last_onset_beats = beat
         self.notes_heard += 1
@@ -130,7 +151,7 @@ class PhraseListener:
 
     def _store(self, voice: tuple[int, int], key: _Key, beat: float) -> None:
         length = min(max(beat - key.start_beats, SHORTEST_NOTE_BEATS), LONGEST_NOTE_BEATS)
-        part = "drums" if voice[0] == DRUM_CHANNEL else self.part
+        part = "drums" if voice[0] == DRUM_CHANNEL else self.own_part
         note = Note(key.start_beats, length, voice[1], key.velocity, part)
         self._stored += 1
         insort(self._ended, (key.start_beats, self._stored, note))
