@@ -257,7 +257,7 @@ class Session:
         return True
 
     def _song_is_known(self, song: Mapping[str, Any]) -> None:
-        """A bounce of the same project sets key, metre, tempo, and who plays."""
+        """A bounce of the same project sets key, metre and tempo; its parts are what the generator goes on from."""
         wanted = dataclasses.asdict(self._controls)
         wanted |= {"beats_per_bar": song["beats_per_bar"], "beat_unit": song["beat_unit"]}
         wanted |= {"tempo": song["bpm"]} if song["bpm"] else {}
