@@ -9,17 +9,67 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+from bridge.errors import LiveError
+from bridge.live.pipe import receive_message, send_message
+
+CLOSE_S = 5.0
 ONE_THREAD: Mapping[str, str] = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
 }
+
+
+class Child:
+    """A process of ours and the pipe to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
+        self.process, self.pipe = process, pipe
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """What can't be sent is found out by whoever reads the other way."""
+        send_message(self.pipe, message)
+
+    def first_message(self, timeout_s: float, kinds: Sequence[str], name: str) -> dict[str, Any]:
+        """The first message of these kinds.
+
+        Raises:
+            LiveError: it said nothing in time, or ended.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        why = f"said nothing for {timeout_s:.0f} s"
+        try:
+            while self.pipe.poll(max(0.0, deadline_s - time.monotonic())):
+                message = receive_message(self.pipe)
+                if message["type"] in kinds:
+                    return message
+        except EOFError:
+            why = f"ended (exit {self.exit_code()})"
+        self.close(now=True)
+        raise LiveError(f"The {name} {why}. Run `dawbridge doctor`.", "no_start")
+
+    def exit_code(self) -> int:
+        """Of a child that goes; one that does not go is killed."""
+        try:
+            return self.process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def close(self, *, now: bool = False) -> None:
+        """End it: by the end of its pipe, then by force."""
+        self.pipe.close()
+        if now:
+            self.process.kill()
+        self.exit_code()
 
 
 def start_piped(

@@ -10,12 +10,11 @@ import contextlib
 import dataclasses
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from bridge.config import Config, Folders, read_table
 from bridge.errors import DawbridgeError, LiveError, MidiError, ModelError, UsageError
 from bridge.ledger import Ledger
 from bridge.live.controls import COMMANDS, Controls, check
-from bridge.live.pipe import receive_message, send_message
+from bridge.live.pipe import receive_message
 from bridge.live.probe import choose_api
 from bridge.livehost.delays import delay_ms
 from bridge.livehost.history import History
-from bridge.livehost.piped import start_generator, start_piped
+from bridge.livehost.piped import Child, start_generator, start_piped
 from bridge.livehost.remote import ADDRESSEE
 from bridge.livehost.takes import Take, move_take, write_take
 from bridge.manifest import read_manifest
@@ -41,7 +40,6 @@ READY_S = 15.0
 HUNG_S = 20.0  # without a word from the generator after an ask
 AGAIN_S = 1.0  # between tries to start a child again
 LONGEST_AGAIN_S = 30.0
-CLOSE_S = 5.0
 SAME_TEMPO_BPM = 0.5
 KEPT_IN_MIND = 600  # notes told to a generator that starts anew
 
@@ -62,8 +60,8 @@ class Session:
         self._controls = config.live.controls
         self._history = History(config.live.capture_minutes * 60.0)
         self._state: dict[str, Any] = {}
-        self._live: _Child | None = None
-        self._generator: _Child | None = None
+        self._live: Child | None = None
+        self._generator: Child | None = None
         self._live_again_s = self._generator_again_s = 0.0  # not before this moment
         self._generator_tries = 0  # since it last wrote something
         self._asked_s: float | None = None
@@ -96,7 +94,7 @@ class Session:
 
     def _start_generator(self) -> None:
         process, pipe = start_generator(self._live_config.model, self._folders.models)
-        self._generator = _Child(process, pipe)
+        self._generator = Child(process, pipe)
         self._asked_s = None
         self._generator.send({"type": "metre", "bar_beats": self._controls.bar_beats})
         if self._song is not None:
@@ -117,7 +115,7 @@ class Session:
         api = self._wanted_api or choose_api(self._live_config.midi).api
         config = self._live_config
         process, pipe = start_piped("bridge.live", (), {})
-        self._live = _Child(process, pipe)
+        self._live = Child(process, pipe)
         early_ms = config.early_ms if config.early_ms is not None else delay_ms(self._folders, config.output)
         self._live.send(
             {
@@ -186,8 +184,8 @@ class Session:
         self._take_requests()
         self._write_state()
 
-    def _ended(self, child: _Child) -> None:
-        code = child.process.wait(CLOSE_S)
+    def _ended(self, child: Child) -> None:
+        code = child.exit_code()
         if child is self._live:
             self._live_ended(f"The live process ended (exit {code}). It is started again.")
         elif child is self._generator:
@@ -400,45 +398,6 @@ class Session:
         self._folders.live_state.unlink(missing_ok=True)
         if self._ledger is not None:
             self._ledger.close()
-
-
-class _Child:
-    """A process of ours and the pipe to it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """What can't be sent is found out by whoever reads the other way."""
-        send_message(self.pipe, message)
-
-    def first_message(self, timeout_s: float, kinds: Sequence[str], name: str) -> dict[str, Any]:
-        """The first message of these kinds.
-
-        Raises:
-            LiveError: it said nothing in time, or ended.
-        """
-        try:
-            if self.pipe.poll(timeout_s):
-                while (message := receive_message(self.pipe))["type"] not in kinds:
-                    pass
-                return message
-            why = f"said nothing for {timeout_s:.0f} s"
-        except EOFError:
-            why = f"ended (exit {self.process.wait(CLOSE_S)})"
-        self.close(now=True)
-        raise LiveError(f"The {name} {why}. Run `dawbridge doctor`.", "no_start")
-
-    def close(self, *, now: bool = False) -> None:
-        """End it: by the end of its pipe, then by force."""
-        self.pipe.close()
-        if now:
-            self.process.kill()
-        try:
-            self.process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 @contextlib.contextmanager
