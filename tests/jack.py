@@ -26,8 +26,13 @@ HAVE_JACK = all(shutil.which(tool) for tool in TOOLS)
 START_LIMIT_S = 10.0
 STEP_LIMIT_S = 5.0
 RATE_HZ = 48000
+PATIENCE_MS = 10_000
 SHARED_MEMORY = Path("/dev/shm")
 SERVERS = 8  # JACK's own limit
+WAIT_FOR_OTHERS_S = 600.0
+LOOK_S = 0.02
+ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir(), "dawbridge-jack.lock"))
+"""Clients of one name on two servers of one user overwrite each other's sockets, JACK's own tools too."""
 
 
 @dataclass
@@ -38,7 +43,7 @@ class JackServer:
     period_frames: int
     process: subprocess.Popen[bytes]
     log: Path
-    segments: set[Path]
+    segments: dict[Path, int]  # its shared memory -> inode
 
     def ports(self) -> list[str]:
         """All ports, as `client:port`."""
@@ -78,30 +83,42 @@ class JackServer:
         self._note_segments()
         self.process.kill()
         self.process.wait(STEP_LIMIT_S)
+        self._remove_segments()
 
     def close(self) -> None:
         """End the server and remove what it leaves in shared memory."""
         self._note_segments()
         # A synchronous server may wait for ever for a client that died: it gets little time to end well.
         end(self.process, limit_s=0.5)
-        for segment in self.segments:
-            segment.unlink(missing_ok=True)
+        self._remove_segments()
         _remove_leftovers(self.name)
+
+    def _remove_segments(self) -> None:
+        for segment, inode in self.segments.items():
+            with contextlib.suppress(FileNotFoundError):
+                if segment.stat().st_ino == inode:  # else another server has that number by now
+                    segment.unlink()
 
     def _note_segments(self) -> None:
         # Segments are numbered in one row for all servers of a user: only the map of the process tells whose they are.
         with contextlib.suppress(OSError):
             maps = Path(f"/proc/{self.process.pid}/maps").read_text()
-            self.segments.update(map(Path, re.findall(rf"{SHARED_MEMORY}/jack-\d+-\d+", maps)))
+            for path in map(Path, re.findall(rf"{SHARED_MEMORY}/jack-\d+-\d+", maps)):
+                self.segments[path] = path.stat().st_ino
 
 
 @contextlib.contextmanager
-def jack_server(period: int = 256, synchronous: bool = True, name: str | None = None) -> Iterator[JackServer]:
+def jack_server(
+    period: int = 256, synchronous: bool = True, name: str | None = None, patience_ms: int = PATIENCE_MS
+) -> Iterator[JackServer]:
     """A fresh server of `period` frames at 48 kHz; it runs in real time where that is allowed.
 
-    `synchronous` waits for every client in each cycle: nothing is lost under load.
+    `synchronous` waits for every client in each cycle: nothing is lost under load, but a killed client sticks for
+    10 s at least. `patience_ms` is how long a client may not answer; JACK's own default is 500.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(time.sleep, 3 * LOOK_S)  # whoever waits gets a turn
+        stack.enter_context(ONE_AT_A_TIME.acquire(WAIT_FOR_OTHERS_S, LOOK_S))
         name = name or stack.enter_context(_free_name())
         told = {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
         stack.enter_context(_environment(told))
@@ -111,8 +128,8 @@ def jack_server(period: int = 256, synchronous: bool = True, name: str | None = 
         priority = ("-R",) if _real_time_allowed() else ("-r",)
         mode = ("-S",) if synchronous else ()
         driver = ("-d", "dummy", "-r", str(RATE_HZ), "-p", str(period), "-C", "2", "-P", "2")
-        command = ("jackd", *priority, *mode, "-t", "10000", "-n", name, *driver)
-        server = JackServer(name, period, start(command, log), log, set())
+        command = ("jackd", *priority, *mode, "-t", str(patience_ms), "-n", name, *driver)
+        server = JackServer(name, period, start(command, log), log, {})
         stack.callback(server.close)
         limit = time.monotonic() + START_LIMIT_S
         while not _is_up(server):

@@ -29,6 +29,7 @@ def test_a_watched_folder_whose_preset_does_not_exist_is_told_with_what_was_mean
 
 
 @pytest.mark.real
+@pytest.mark.daw
 @pytest.mark.usefixtures("dawbridge_home")
 def test_the_loop_test_measures_the_way_out_and_back_and_remembers_half_of_it() -> None:
     require_real(HAVE_JACK, "jackd (Debian package jackd2)")

@@ -34,6 +34,7 @@ SWITCH_S = 0.0002  # how long a thread may keep the others waiting for the inter
 CONTROL_PRIORITY = 10  # below the player's
 MOST_WAITING = 50_000
 LOST_EXIT = 75  # the MIDI system died: start again
+STUCK_S = 4  # without a step of the interpreter, until the system ends the process
 
 Given = tuple[str, Any, int]  # where from (a port, or PARENT, GONE, END), what, when in nanoseconds
 PARENT, GONE, END = "\0parent", "\0gone", "\0end"
@@ -46,6 +47,7 @@ class LiveProcess:
         self._pipe = pipe
         self._given: queue.SimpleQueue[Given] = queue.SimpleQueue()
         self._overrun = 0
+        self._is_parent_gone = False
         controls = Controls(**start["controls"])
         self._ports = self._open_ports(start)
         self._player = Player(self._ports.send)
@@ -72,6 +74,7 @@ class LiveProcess:
         signal.signal(signal.SIGTERM, lambda *_: self._given.put((END, None, 0)))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
         threading.Thread(target=self._read_pipe, daemon=True).start()
+        threading.Thread(target=_end_if_stuck, daemon=True).start()
         self._conductor.set_controls(self._conductor.controls, time.monotonic_ns())
         self._conductor.start_internal(time.monotonic_ns())
         raise_priority(CONTROL_PRIORITY)
@@ -91,18 +94,19 @@ class LiveProcess:
 
     def _loop(self) -> int:
         ticked_ns = 0
-        while True:
+        while not self._is_parent_gone:
             given: Given | None = None
             with contextlib.suppress(queue.Empty):
                 given = self._given.get(timeout=TICK_S)
             if given is not None:
                 if given[0] in (GONE, END):
-                    return 0
+                    break
                 self._take(given)
             now_ns = time.monotonic_ns()
             if now_ns - ticked_ns >= SHORTEST_TICK_NS:
                 ticked_ns = now_ns
                 self._tick(now_ns)
+        return 0
 
     def _take(self, given: Given) -> None:
         where, what, at_ns = given
@@ -119,9 +123,9 @@ class LiveProcess:
             line = f"{self._overrun} MIDI messages came faster than they can be heard and were left out."
             self._tell({"type": "told", "kind": "warning", "detail": line})
             self._overrun = 0
-        shown = self._link.read()
+        shown = self._link.read(self._conductor.controls.bar_beats)
         if shown is not None:
-            self._conductor.link(*shown, now_ns)
+            self._conductor.link(*shown, time.monotonic_ns())
         self._conductor.tick(now_ns)
 
     def _on_input(self, port: str, data: bytes, at_ns: int) -> None:
@@ -135,6 +139,7 @@ class LiveProcess:
             while True:
                 message = receive_message(self._pipe)
                 self._given.put((PARENT, message, time.monotonic_ns()))
+        self._is_parent_gone = True  # for a queue that is full of music
         self._given.put((GONE, None, 0))
 
     def _tell(self, message: Mapping[str, Any]) -> None:
@@ -144,6 +149,13 @@ class LiveProcess:
         if start["api"] == "none":
             return NoPorts()
         return MidiPorts(start["api"], start["inputs"], start["output"], self._on_input)
+
+
+def _end_if_stuck() -> None:
+    """Where JACK takes nothing more, rtmidi waits with the interpreter held: only the system can end that."""
+    while hasattr(signal, "alarm"):
+        signal.alarm(STUCK_S)
+        time.sleep(1.0)
 
 
 class _Link:
@@ -157,14 +169,22 @@ class _Link:
 
             import aalink
 
-            self._link = aalink.Link(bpm, asyncio.new_event_loop())
+            async def opened() -> Any:
+                return aalink.Link(bpm)  # it asks for the running loop, and we never wait in it
+
+            self._link = asyncio.new_event_loop().run_until_complete(opened())
             self._link.start_stop_sync_enabled = self._has_transport
             self._link.enabled = True
 
-    def read(self) -> tuple[float, float, bool, int] | None:
-        """Beat, bpm, whether it plays, peers; without its transport Link always plays."""
+    def read(self, bar_beats: float) -> tuple[float, float, bool, int] | None:
+        """Beat, bpm, whether it plays, peers; without its transport Link always plays.
+
+        Bar lines are the multiples of `bar_beats`, and fall together with those of peers whose bars are as long.
+        """
         if self._link is None:
             return None
+        if self._link.quantum != bar_beats:
+            self._link.quantum = bar_beats
         playing = bool(self._link.playing) if self._has_transport else True
         return float(self._link.beat), float(self._link.tempo), playing, int(self._link.num_peers)
 

@@ -187,11 +187,17 @@ class Companion:
             self._drop_plan()
 
     def halt(self, beat: float) -> None:
-        """The transport stopped, or jumped where nobody can follow: what was under way is over."""
+        """The transport stopped: what was under way is over."""
         self.stop(beat)
         self.listener.close_all(beat)
         self._tell(beat)
         self.listener.begin_phrase()
+
+    def jump(self, beat: float, new_beat: float, early_beats: float) -> None:
+        """The transport starts or jumps to `new_beat`, where nobody can follow; see `PhraseListener.jump`."""
+        self.stop(beat)
+        self.listener.jump(beat, new_beat, early_beats)
+        self._tell(beat)
 
     def resume(self, beat: float) -> None:
         """The player was silenced, and time goes on: hand over again what has not begun."""
@@ -327,7 +333,8 @@ class Companion:
         reply.played = cut
         self._own = [note for note in self._own if note.start_beats <= beat]
         bars = max(1, math.ceil((beat - reply.from_beat) / bar))
-        self._end_reply(reply, min(bars, reply.bars), is_cut=True)
+        is_cut = beat < reply.end_beat(bar) - SEAM_BEATS
+        self._end_reply(reply, min(bars, reply.bars), is_cut=is_cut)
         if self._plan is not None:
             self._drop_plan()
 

@@ -25,6 +25,7 @@ from bridge.types import BeatLine, Note
 STATE_NS = 100_000_000
 INSIDE = "inside the process"
 LOOP_NS = 80_000_000  # a DAW that stops and goes on within this time has jumped: it loops
+EARLY_NS = 30_000_000  # a DAW's notes come up to so long before its clock tells their beat
 CLOCK_STATUSES = (wire.CLOCK, wire.START, wire.CONTINUE, wire.STOP, wire.SONG_POSITION)
 SHORTEST_BEATS = 1 / TICKS_PER_BEAT
 
@@ -265,14 +266,14 @@ class Conductor:
     def _roll(self, at_ns: int) -> None:
         if self.clock.line is None:
             return  # it has stopped again already
-        beat = self._axis.beat(at_ns)
+        beat, early_beats = self._axis.beat(at_ns), EARLY_NS / self._axis.line.beat_ns
         self._line = self.clock.line
         is_seamless = self._axis.roll(self._line, at_ns)
         self._player.set_line(self._axis.line)
         if self._stood_ns is not None and is_seamless:
             self.companion.resume(self._axis.beat(at_ns))
         else:
-            self.companion.halt(beat)
+            self.companion.jump(beat, self._axis.beat(at_ns), early_beats)
         self._stood_ns = None
         self._act(at_ns)
         self._send_clock(at_ns)
@@ -280,10 +281,10 @@ class Conductor:
     def _jump(self, at_ns: int) -> None:
         if self.clock.line is None:
             return
-        beat = self._axis.beat(at_ns)
+        beat, early_beats = self._axis.beat(at_ns), EARLY_NS / self._axis.line.beat_ns
         self._line = self.clock.line
         if not self._axis.roll(self._line, at_ns):
-            self.companion.halt(beat)
+            self.companion.jump(beat, self._axis.beat(at_ns), early_beats)
             self._player.silence()
         self._act(at_ns)
         self._player.set_line(self._axis.line)

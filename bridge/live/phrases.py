@@ -88,6 +88,17 @@ class PhraseListener:
         for voice in list(self._keys):
             self._end(voice, beat)
 
+    def jump(self, beat: float, new_beat: float, early_beats: float) -> None:
+        """Time goes on at `new_beat`: ends what is held, but what began at most `early_beats` ago begins there."""
+        early = {voice: key for voice, key in self._keys.items() if key.start_beats >= beat - early_beats}
+        for voice in [voice for voice in self._keys if voice not in early]:
+            self._end(voice, beat)
+        for key in early.values():
+            key.start_beats = new_beat
+        self.phrase_notes = len(early)
+        if early:
+            self.phrase_start_beats = self.last_onset_beats = new_beat
+
     def release(self, beat: float) -> None:
         """The musician has gone (a port vanished): keys and pedals are up."""
         self.close_all(beat)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import rtmidi
 
 from bridge.errors import MidiError
+from bridge.live import wire
 
 CLIENT = "dawbridge"
 INPUT, OUTPUT = "dawbridge In", "dawbridge Out"
@@ -58,7 +59,6 @@ class MidiPorts:
     def __init__(self, api: str, inputs: Sequence[str], output: str, on_input: OnInput) -> None:
         self._api = next(a for a in rtmidi.get_compiled_api() if rtmidi.get_api_name(a) == api)
         self._on_input = on_input
-        before = _sockets()
         self._out = _Named(rtmidi.MidiOut, self._api, output or OUTPUT, is_virtual=_is_virtual(api, output))
         self._ins = [
             _Named(
@@ -66,7 +66,7 @@ class MidiPorts:
             )
             for name in inputs or ("",)
         ]
-        self._server = (_sockets() - before) if api == "jack" else frozenset()
+        self._is_jack = api == "jack"
         self._checked_ns = time.monotonic_ns()
 
     @property
@@ -88,11 +88,12 @@ class MidiPorts:
         if now_ns - self._checked_ns < CHECK_S * 1e9:
             return []
         self._checked_ns = now_ns
-        if self._server and not self._server <= _sockets():
+        ports = (*self._ins, self._out)
+        if self._is_jack and not frozenset().union(*(port.sockets for port in ports)) <= _sockets():
             raise MidiError(
                 "The JACK server has gone. Start it again; the companion comes back.", "jack_died"
             )
-        return [line for port in (*self._ins, self._out) for line in port.check()]
+        return [line for port in ports for line in port.check()]
 
     def close(self) -> None:
         """Close all."""
@@ -122,6 +123,7 @@ class _Named:
         hear: Callable[[str], Callable[[tuple[list[int], float], object], None]] | None = None,
     ) -> None:
         self.port: Any = None
+        self.sockets: frozenset[str] = frozenset()  # that came with it
         self.shown = name
         self._make, self._api, self._name, self._is_virtual, self._hear = make, api, name, is_virtual, hear
         self._full_name = name
@@ -139,19 +141,22 @@ class _Named:
         if self.port is not None and self._full_name not in self.port.get_ports():
             self.close()
             return [f'The port "{self.shown}" has gone. It is opened again when it comes back.']
-        if self.port is None and self._open():
+        if self.port is None and self._open(first=wire.everything_off()):
             return [f'The port "{self.shown}" is back.']
         return []
 
     def close(self) -> None:
-        if self.port is not None:
+        port, self.port = self.port, None  # first of all: nobody may send on a port that is deleted
+        if port is not None:
             if self._hear is not None:
-                stop_hearing(self.port)
-            self.port.close_port()
-            self.port.delete()
-            self.port = None
+                stop_hearing(port)
+            port.close_port()
+            port.delete()
+            self.sockets = frozenset()
 
-    def _open(self) -> bool:
+    def _open(self, first: Sequence[bytes] = ()) -> bool:
+        """`first`: what an output sends before all else: notes may hang at its other end since it went."""
+        before = _sockets()
         try:
             port = self._make(self._api, name=CLIENT)
         except (SystemError, rtmidi.RtMidiError) as exc:
@@ -169,6 +174,10 @@ class _Named:
         if self._hear is not None:
             port.ignore_types(sysex=True, timing=False, active_sense=True)
             port.set_callback(self._hear(self.shown))
+        else:
+            for message in first:
+                port.send_message(message)
+        self.sockets = _sockets() - before
         self.port = port
         return True
 

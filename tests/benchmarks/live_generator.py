@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bridge.livehost.piped import ONE_THREAD, start_generator
 from bridge.livehost.improviser import Ask, Improviser
+from bridge.livehost.piped import ONE_THREAD, start_generator
 from bridge.transformer.shipped import SHIPPED, load_model
 from bridge.types import Note
 
