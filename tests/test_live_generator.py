@@ -565,3 +565,17 @@ def test_quit_ends_the_process_and_a_missing_model_is_named(tmp_path: Path) -> N
     assert "none such" in answer["detail"]
     assert process.wait(30.0) == 1
     pipe.close()
+
+
+def test_an_answer_begins_within_the_beat_that_it_was_asked_to_where_the_model_would_rest() -> None:
+    arrays = dict(tiny_arrays())
+    arrays["heads.0.bias"] = np.where(np.arange(SIZES[0]) == REST, 3.0, 0.0).astype(np.float32)
+    partner = heard(TUNE, Decoder(arrays, TINY))
+
+    def in_time(opening_beats: float | None) -> int:
+        asks = (replace(ASK, bars=1, seed=seed, opening_beats=opening_beats) for seed in range(20))
+        firsts = (written(partner, ask)[0].notes for ask in asks)
+        return sum(bool(notes) and notes[0].start_beats <= ASK.from_beat + 1.0 for notes in firsts)
+
+    assert in_time(1.0) == 20
+    assert in_time(None) < 20

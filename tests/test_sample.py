@@ -224,3 +224,17 @@ def test_draws_follow_the_models_probabilities() -> None:
     assert {
         draw_value(np.log(p), all_allowed, Sampling(top_p=1.0, min_p=0.2), random) for _ in range(200)
     } == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_opening_begins_with_a_note_in_time_and_then_may_rest(seed: int) -> None:
+    constraints = Constraints(parts=("lead", "drums"), opening_steps=24)
+    written = continue_phrase(MODEL, PRIMER, 4, FOUR, constraints, Sampling(seed=seed))
+    assert min(note.start_beats for note in written.notes) <= 1.0
+
+
+def test_an_opening_in_which_nobody_may_play_is_no_constraint() -> None:
+    nobody = HarmonySpan(0.0, 8.0, frozenset())
+    constraints = Constraints(parts=("lead",), opening_steps=24, harmony=(nobody,))
+    written = continue_phrase(MODEL, PRIMER, 4, FOUR, constraints, Sampling(seed=1))
+    assert all(note.start_beats >= 8.0 for note in written.notes)

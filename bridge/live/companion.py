@@ -21,6 +21,7 @@ COMMIT_S = 0.03  # a bar is handed to the player so long before its bar line
 QUIET_S = 0.06  # a rest so short is none
 SHORT_S = 0.4  # before a bar line: ask at once
 LEAST_DENSITY, DENSER = 0.5, 1.5  # notes per beat of a reply beside the phrase's
+OPENING_BEATS = 1.0  # within so many beats of the bar line an answer has begun
 FORCED_ASK_S = 0.4  # an answer that does not wait for a rest is asked for so long before its bar line
 
 
@@ -35,6 +36,7 @@ class Ask:
     seed: int
     parts: tuple[str, ...]
     most_notes_per_beat: float | None
+    opening_beats: float | None  # how soon the first note begins; None: when it comes
     planned: tuple[Note, ...]
 
 
@@ -255,7 +257,8 @@ class Companion:
         deadline = start - COMMIT_S * beats_per_s
         parts = controls.parts(self.listener.own_part)
         density = controls.density or self._followed_density()
-        self._actions.append(Ask(plan.id, start, plan.bars, deadline, seed, parts, density, planned))
+        opening = OPENING_BEATS if self._reply is None else None  # an answer begins; what goes on may rest
+        self._actions.append(Ask(plan.id, start, plan.bars, deadline, seed, parts, density, opening, planned))
         return plan
 
     def _followed_density(self) -> float | None:

@@ -356,6 +356,7 @@ class Conductor:
                 "key": controls.key,
                 "ranges": {part: [controls.low, controls.high] for part in ask.parts if part != "drums"},
                 "most_notes_per_beat": ask.most_notes_per_beat,
+                "opening_beats": ask.opening_beats,
                 "temperature": controls.temperature,
                 "seed": ask.seed,
             },

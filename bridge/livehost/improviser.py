@@ -59,6 +59,7 @@ class Ask:
     top_p: float = 0.95
     min_p: float = 0.02
     seed: int = 0
+    opening_beats: float | None = None  # the first note begins so soon; None: when it comes
     planned: tuple[Note, ...] = ()  # will sound until then, but has not been heard yet
 
     @property
@@ -228,6 +229,7 @@ class Improviser:
             ranges={**RANGES, **ask.ranges},
             most_notes_per_beat=ask.most_notes_per_beat,
             grid_steps=grid,
+            opening_steps=None if ask.opening_beats is None else round(ask.opening_beats * STEPS_PER_BEAT),
         )
 
     def _listen_for_key(self) -> None:

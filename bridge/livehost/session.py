@@ -155,7 +155,8 @@ class Session:
             try:
                 self._start_live()
                 self._is_waiting_for_midi = False
-            except MidiError as exc:
+            except (LiveError, MidiError) as exc:  # it may also die or stick while it opens its ports
+                self._live = None
                 if not self._is_waiting_for_midi:
                     self._warn(f"{exc.message} The companion waits for it.")
                 self._is_waiting_for_midi = True

@@ -63,6 +63,7 @@ class Constraints:
     most_notes_per_beat: float | None = None  # of each part, on the mean of a bar
     harmony: tuple[HarmonySpan, ...] = ()  # for each onset and part the first span that fits counts
     grid_steps: int = 1  # onsets lie on multiples of so many 24ths of a beat
+    opening_steps: int | None = None  # the first note begins so soon, if any part may play there
 
 
 class Rules:
@@ -97,6 +98,7 @@ class Rules:
         self._now = first_step
         self._held: dict[int, list[tuple[int, int, int]]] = {}  # part -> pitch, from, until: beyond a change
         self._last: tuple[int, int] = (-1, -1)  # part and pitch of the last row, if it began at `_now`
+        self._opening = constraints.opening_steps  # until the first note
         if not any(mask.any() for mask in self._open.values()):
             raise InputError(
                 "Nothing can be played: range, scale and harmony leave no note to any part "
@@ -119,10 +121,13 @@ class Rules:
 
     def parts(self) -> Mask:
         """Who may begin a note from here on; else, and never twice running if anybody may, time passes."""
+        if self._opening is not None and not any(self.shifts(part).any() for part in self._parts):
+            self._opening = None
         mask = np.zeros(SIZES[0], bool)
         for part in self._parts:
             mask[part] = self.shifts(part).any()
-        mask[REST] = self._last[0] != REST or not mask.any()
+        may_rest = self._last[0] != REST and self._opening is None
+        mask[REST] = may_rest or not mask.any()
         return mask
 
     def shifts(self, part: int) -> Mask:
@@ -136,6 +141,8 @@ class Rules:
         if part in self._held:
             mask &= ~self._is_full(part, where)
         mask[0] &= self._may_join(part)
+        if self._opening is not None:
+            return mask & (steps <= self._opening)
         mask |= steps >= self.end_step - self.first_step
         return mask
 
@@ -164,6 +171,8 @@ class Rules:
             self._at_once = dict.fromkeys(self._parts, 0)
         self._now += shift
         self._last = (part, pitch)
+        if part != REST:
+            self._opening = None
         if part != REST and not self.is_beyond(0):
             self._at_once[part] += 1
             self._in_bar[part][(self._now - self.first_step) // self._bar_steps] += 1

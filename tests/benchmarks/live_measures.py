@@ -125,18 +125,18 @@ def replies_real_time() -> Figures:
         with companion(outbox, live) as running:
             connect_in(server, musician.port)
             connect_out(server, heard)
-            first_ms = [
-                _answered_ms(running, heard, musician, chance.uniform(*TEMPOS_BPM), chance.randint(3, 14))
+            answers = [
+                _answer(running, heard, musician, chance.uniform(*TEMPOS_BPM), chance.randint(3, 14))
                 for _ in range(PHRASES)
             ]
             state = running.state
-    in_bar = [ms for ms in first_ms if ms is not None]
     return {
         "phrases": PHRASES,
         "replies": state["replies"],
         "on_line": state["on_line"],
-        "first_note_in_its_bar": len(in_bar),
-        "first_note_after_line_ms": [None if ms is None else round(ms, 1) for ms in first_ms],
+        "planned_for_the_next_line": sum(answer.is_planned_right for answer in answers),
+        "first_note_in_its_bar": sum(answer.is_in_bar for answer in answers),
+        "first_note_after_line_ms": [answer.first_ms for answer in answers],
         "late_bars": state["late_bars"],
         "missed_bars": state["missed_bars"],
     }
@@ -256,6 +256,15 @@ class PeerLine:
         return self.beat_at_0 + self.beats_per_ns * at_ns
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Where a reply began."""
+
+    is_planned_right: bool  # for the bar line that the phrase's end allows
+    is_in_bar: bool  # its first note lies in the bar from there on
+    first_ms: float | None  # after that bar line; None: no note came
+
+
 def _sender_runs() -> Figures:
     """Without real-time priority, and with it where it is allowed."""
     runs = {"ordinary": _sender_run(real_time=False)}
@@ -361,11 +370,8 @@ def _ticks(heard: Ear) -> Figures:
     }
 
 
-def _answered_ms(running: Companion, heard: Ear, musician: Hand, bpm: float, eighths: int) -> float | None:
-    """Play so many eighths from a bar line on; how long after its bar line the reply's first note came.
-
-    None if it came before that line or in a later bar.
-    """
+def _answer(running: Companion, heard: Ear, musician: Hand, bpm: float, eighths: int) -> Answer:
+    """Play so many eighths from a bar line on, and hear what comes from the next bar line on that allows a rest."""
     beat_ms = 60_000 / bpm
     running.ask("tempo", round(bpm, 1))
     zero_ms = _zero_ms(running, round(bpm, 1))
@@ -377,12 +383,15 @@ def _answered_ms(running: Companion, heard: Ear, musician: Hand, bpm: float, eig
         _sleep_until_ms(zero_ms + (first_beat + eighth / 2 + 0.4) * beat_ms)
         musician.send(wire.note_off(0, 60 + eighth % 12))
     ended_beat = first_beat + eighths / 2 - 0.1
-    line_ms = zero_ms + math.ceil((ended_beat + Controls().rest_beats) / 4) * 4 * beat_ms
+    line_beat = math.ceil((ended_beat + Controls().rest_beats) / 4) * 4
+    line_ms, count = zero_ms + line_beat * beat_ms, len(running.events)
     heard.received.clear()
     _sleep_until_ms(line_ms + 4.2 * beat_ms)
     running.wait(lambda: not running.state["replying"], "the reply's end")
+    planned = {event.get("planned_beat") for _, event in running.events[count:] if event["event"] == "state"}
     notes = [one.at_ns / 1e6 - line_ms for one in list(heard.received) if wire.is_note_on(one.message)]
-    return notes[0] if notes and -BEFORE_MS <= notes[0] < 4 * beat_ms else None
+    is_in_bar = bool(notes) and -BEFORE_MS <= notes[0] < 4 * beat_ms
+    return Answer(line_beat in planned, is_in_bar, round(notes[0], 1) if notes else None)
 
 
 def _zero_ms(running: Companion, bpm: float) -> float:
