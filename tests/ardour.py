@@ -14,7 +14,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,8 @@ PLAY_ATTEMPTS = 4
 TICKS_PER_BEAT = 1920  # Temporal::ticks_per_beat, in the session file
 ONE_TICK = 1 / TICKS_PER_BEAT
 SUPERCLOCKS_PER_S = 282_240_000
+NO_AVX512 = {"ARDOUR_FPU_FLAGS": str(0x5F)}
+"""Flush to zero, denormals are zero, SSE, SSE2, AVX, FMA: Ardour 7.3's AVX-512 routines damage the heap in exports."""
 
 OscValue = int | float | str
 
@@ -204,6 +206,27 @@ def ardour_session(
                 ardour.close()
 
 
+@contextlib.contextmanager
+def ardour_script(
+    home: Path, jack: JackServer, script: Path, asked: Mapping[str, str], bpm: float = 120.0
+) -> Iterator[Ardour]:
+    """Ardour with a new session in `home` that a SessionInit script named SCRIPT_NAME works on; nothing is awaited.
+
+    `asked` goes into its environment. What lies in `scripts_folder(home)` already is there for the script.
+    """
+    with _display(home / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
+        ardour = _started(home, jack, bpm, osc, {**asked, "DISPLAY": display}, script)
+        try:
+            yield ardour
+        finally:
+            ardour.close()
+
+
+def scripts_folder(home: Path) -> Path:
+    """Where an Ardour started in `home` looks for scripts."""
+    return home / "home" / ".config" / "ardour7" / "scripts"
+
+
 def read_take(session_file: Path, track: str, bpm: float) -> list[TakenNote]:
     """The notes that a track's regions show in a saved session of one tempo, by start."""
     root = ElementTree.parse(session_file).getroot()
@@ -312,16 +335,24 @@ def _display(log: Path) -> Iterator[str]:
             end(process)
 
 
-def _started(folder: Path, jack: JackServer, bpm: float, osc: socket.socket, asked: dict[str, str]) -> Ardour:
-    config = folder / "home" / ".config" / "ardour7"
-    (config / "scripts").mkdir(parents=True)
+def _started(
+    folder: Path,
+    jack: JackServer,
+    bpm: float,
+    osc: socket.socket,
+    asked: dict[str, str],
+    script: Path = FILES / "new_session.lua",
+) -> Ardour:
+    scripts = scripts_folder(folder)
+    config = scripts.parent
+    scripts.mkdir(parents=True, exist_ok=True)
     for name in ("config", "instant.xml"):
         shutil.copy(FILES / name, config / name)
-    shutil.copy(FILES / "new_session.lua", config / "scripts")
+    shutil.copy(script, scripts)
     (config / ".a7").touch()  # Ardour's sign that it has run before: no dialog
     (config / "osc_url").touch()  # Ardour writes its address here if the file is there
     env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-    env |= asked | {"HOME": str(folder / "home"), "DAWBRIDGE_READY": str(folder / "ready")}
+    env |= NO_AVX512 | asked | {"HOME": str(folder / "home"), "DAWBRIDGE_READY": str(folder / "ready")}
     session, log = folder / SESSION_NAME, folder / "ardour.log"
     command = ("ardour", "--no-splash", "--no-announcements", "-N", str(session), "-T", SCRIPT_NAME)
     return Ardour(session, jack, start(command, log, env=env), log, bpm, osc)

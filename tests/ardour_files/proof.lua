@@ -1,0 +1,116 @@
+-- A musician who bounces a song to dawbridge and loads what comes back, with the real actions, in one Ardour. Reads
+-- DAWBRIDGE_BPM, DAWBRIDGE_SONG (a WAV file), DAWBRIDGE_START (its frame on the timeline) and DAWBRIDGE_PROOF (a folder); there
+-- it writes `lines` (what the actions said), `sent`, then waits for `go` (a returned file's path), and writes `done`: "done", or the error.
+-- Sessions are saved as before, loaded, again, undone and redone, and with one stem or all stems sounding as only_*.
+ardour { ["type"] = "SessionInit", name = "dawbridge test", description = "dawbridge's actions, one after the other" }
+
+local proof, said -- set when it runs: Ardour reads a script's head without `os`
+
+local function write (name, text)
+	local file = io.open (proof .. "/" .. name, "a")
+	file:write (text)
+	file:close ()
+end
+
+local function read (name)
+	local file = io.open (proof .. "/" .. name)
+	if not file then return nil end
+	local text = file:read ("a")
+	file:close ()
+	return text
+end
+
+-- A box would wait for a click.
+local function listen ()
+	local dialog = LuaDialog
+	print = function (line) said = line end
+	LuaDialog = { MessageType = dialog.MessageType, ButtonType = dialog.ButtonType, Response = dialog.Response }
+	function LuaDialog.Message (_, line)
+		return { run = function () said = "box: " .. line end }
+	end
+	function LuaDialog.Dialog () -- the first one is chosen
+		return { run = function () return { song = 1 } end }
+	end
+end
+
+-- Runs an action as Ardour does: only the bytecode of its factory is kept.
+local function act (label, name)
+	ardour = function () end
+	loadfile (ARDOUR.user_config_directory (-1) .. "/scripts/" .. name .. ".lua") ()
+	local kept = string.dump (factory, true)
+	said = "nothing"
+	load (kept, name, "b") () ()
+	write ("lines", label .. ": " .. said .. "\n")
+end
+
+local function set_up ()
+	local bpm = tonumber (os.getenv ("DAWBRIDGE_BPM"))
+	local map = Temporal.TempoMap.write_copy ()
+	map:set_tempo (Temporal.Tempo (bpm, bpm, 4), Temporal.timepos_t (0))
+	Temporal.TempoMap.update (map)
+	map = nil
+	local files = C.StringVector ()
+	files:push_back (os.getenv ("DAWBRIDGE_SONG"))
+	Editor:do_import (files,
+		Editing.ImportDistinctFiles, Editing.ImportAsTrack, ARDOUR.SrcQuality.SrcBest,
+		ARDOUR.MidiTrackNameSource.SMFTrackName, ARDOUR.MidiTempoMapDisposition.SMFTempoIgnore,
+		Temporal.timepos_t (tonumber (os.getenv ("DAWBRIDGE_START"))), ARDOUR.PluginInfo (), ARDOUR.Track (), false)
+end
+
+-- Saves a session in which only these tracks sound; the audio engine mutes a cycle later.
+local function save_sounding (name, tracks)
+	for route in Session:get_tracks ():iter () do
+		local control, value = route:mute_control (), tracks[route:name ()] and 0 or 1
+		control:set_value (value, PBD.GroupControlDisposition.NoGroup)
+		for _ = 1, 5000 do
+			if control:get_value () == value then break end
+			ARDOUR.LuaAPI.usleep (1000)
+		end
+		if control:get_value () ~= value then error ("the audio engine stands") end
+	end
+	Session:save_state (name)
+end
+
+local function save_stems ()
+	local all = {}
+	for route in Session:get_tracks ():iter () do
+		local stem = route:comment ():match ("^dawbridge 1 %x+ (%a+)$")
+		if stem == "vocals" or stem == "drums" or stem == "bass" or stem == "other" then
+			all[route:name ()] = true
+			save_sounding ("only_" .. stem, { [route:name ()] = true })
+		end
+	end
+	save_sounding ("only_stems", all)
+end
+
+local function play ()
+	proof = os.getenv ("DAWBRIDGE_PROOF")
+	listen ()
+	set_up ()
+	act ("too early", "dawbridge_load")
+	act ("send", "dawbridge_send")
+	write ("sent", "sent")
+	while (read ("go") or "") == "" do ARDOUR.LuaAPI.usleep (100000) end
+	Session:save_state ("before")
+	act ("load", "dawbridge_load")
+	Session:save_state ("loaded")
+	act ("load again", "dawbridge_load")
+	Session:save_state ("again")
+	Editor:undo (1)
+	Session:save_state ("undone")
+	Editor:redo (1)
+	Session:save_state ("redone")
+	save_stems ()
+	act ("choose", "dawbridge_choose")
+	Editor:undo (1)
+	local stem = read ("go")
+	os.rename (stem, stem .. ".away")
+	act ("load without a stem", "dawbridge_load")
+	os.rename (stem .. ".away", stem)
+	act ("load after undo", "dawbridge_load")
+end
+
+function factory () return function ()
+	local good, fault = pcall (play)
+	write ("done", good and "done" or tostring (fault))
+end end
