@@ -4,15 +4,26 @@
 |---|---|
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
+| `control_verbs` | the verbs that ask something of the daemon: `jobs`, `peers` |
+| `install_verbs` | the verb `install-scripts` |
 | `daemon` | composition root: starts the parts in order, stops them in reverse |
 | `demo` | the main job on a shipped song, through a real daemon |
 | `doctor` | what is missing, and the one command that mends it |
 | `process` | one file, no daemon, the same code path |
+| `webserver` | HTTP inside the daemon's loop: its server, limits and times, `http.json` |
+| `web` | the HTTP routes |
+| `audience` | server-sent events of what the daemon tells |
+| `door` | who may speak to the daemon by HTTP at all |
+| `filecontrol` | for scripts without sockets: `status.json` out, command files in |
+| `control` | what may be asked of the daemon: one set of functions for HTTP, files and verbs |
+| `discovery` | other dawbridges on the local network |
 | `live_verbs` | the verbs of the live companion |
+| `install` | puts the DAW scripts where the DAWs look, and never over what isn't ours |
 | `livehost` | its parent: starts the live process and the generator, writes replies as files |
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |
 | `workshop` | opens ledger, store and lanes; takes one file up as a job |
+| `line` | the jobs that wait or run |
 | `jobs` | runs one job through the graph |
 | `lanes` | the worker processes |
 | `presets` | presets/*.toml -> Preset, checked against the pipeline |
@@ -35,6 +46,7 @@
 | `midi` | Phrase <-> MIDI bytes and files |
 | `sheet` | a MIDI file of any program -> notes, tempo and bars |
 | `midievents` | the bytes of a MIDI file -> its events, each number bounded |
+| `returned` | the outbox: what came back, and its files |
 | `manifest` | what came back, for scripts |
 | `sidecar` | what the DAW says of a bounce |
 | `contracts` | the reader of both |

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import io
 import logging
 import secrets
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.live import Live
 from rich.markup import escape
 
 from bridge import __version__
 from bridge.config import folders, load_config, write_default_config
+from bridge.control_verbs import jobs_app, peers
 from bridge.errors import (
     Cancelled,
     ConfigError,
@@ -28,12 +26,12 @@ from bridge.errors import (
     PresetError,
     UsageError,
 )
+from bridge.install_verbs import install_scripts
 from bridge.live_verbs import capture, live_app, play_live_demo, ports
 from bridge.terminal import (
     PipeSafeConsole,
     StageBars,
     continuation_table,
-    job_table,
     narrator,
     print_continuation,
     print_error,
@@ -47,9 +45,6 @@ from bridge.terminal import (
     tuned_table,
     work_bar,
 )
-
-if TYPE_CHECKING:
-    from bridge.ledger import Ledger
 
 app = typer.Typer(
     name="dawbridge",
@@ -255,30 +250,11 @@ def score(
 
 
 app.add_typer(live_app, name="live")
+app.add_typer(jobs_app, name="jobs")
+app.command()(peers)
 app.command()(capture)
 app.command()(ports)
-
-
-@app.command()
-def jobs(
-    as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing them until Ctrl-C.")] = False,
-) -> None:
-    """List jobs, newest first: what is queued, running, done, failed or quarantined, and why."""
-    from bridge.ledger import Ledger
-
-    ledger = Ledger(folders().ledger)
-    try:
-        if watch and not as_json:
-            _watch_jobs(ledger)
-            return
-        rows = [(row, ledger.stages(row.id)) for row in ledger.jobs()]
-        if as_json:
-            print_json([vars(row) | {"stages": [vars(event) for event in stages]} for row, stages in rows])
-        else:
-            PipeSafeConsole().print(job_table(rows))
-    finally:
-        ledger.close()
+app.command("install-scripts")(install_scripts)
 
 
 @app.command()
@@ -412,16 +388,6 @@ def config(
         for line in value if isinstance(value, tuple) else (value,):
             shown = ", ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else line
             console.print(f"  {key} = {escape(str(shown))}", soft_wrap=True, highlight=False)
-
-
-def _watch_jobs(ledger: Ledger) -> None:
-    with (
-        Live(refresh_per_second=4, console=PipeSafeConsole()) as live,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        while True:
-            live.update(job_table([(row, ledger.stages(row.id)) for row in ledger.jobs(20)]))
-            time.sleep(0.5)
 
 
 def _fail(message: str, code: int) -> None:

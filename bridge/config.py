@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import tomllib
 import types
@@ -42,6 +43,13 @@ inbox = "{inbox}"
 preset = "default"    # `dawbridge presets` lists them
 # role = "vocals"     # what a bounce in this folder is: mix, vocals, drums, bass, other
 # polling = true      # for network shares that send no events
+
+# HTTP for scripts and browsers; port and token stand in http.json in the state folder.
+[http]
+# enabled = false
+# host = "0.0.0.0"          # also from the local network; the token then travels unencrypted
+# port = 8377               # 0 = a free one
+# announce = false          # zeroconf tells the network of it, unless only this machine can reach it
 
 # The live companion: `dawbridge live`.
 [live]
@@ -102,6 +110,27 @@ class LiveConfig:
 
 
 @dataclass(frozen=True)
+class HttpConfig:
+    """How the daemon may be spoken to by HTTP."""
+
+    enabled: bool = True
+    host: str = setting("127.0.0.1", help="an address of this machine; 0.0.0.0 or :: for all of them")
+    port: int = setting(0, lo=0, hi=65535, help="0 = a free one")
+    token_needed: bool = True
+    announce: bool | None = None  # None: by zeroconf where others can reach it; True: on loopback too
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine can reach it."""
+        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_announced(self) -> bool:
+        """Zeroconf tells of it."""
+        return self.enabled and (not self.is_loopback if self.announce is None else self.announce)
+
+
+@dataclass(frozen=True)
 class Config:
     """What the daemon needs to know."""
 
@@ -112,6 +141,7 @@ class Config:
     worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
     store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
     live: LiveConfig = field(default_factory=LiveConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
 
     @property
     def store_max_bytes(self) -> int:
@@ -166,6 +196,11 @@ class Folders:
     def live_state(self) -> Path:
         """What the live companion is doing, as JSON; there while it runs."""
         return self.state / "live.json"
+
+    @property
+    def http_state(self) -> Path:
+        """Where the daemon is reached by HTTP, and its token; there while it runs."""
+        return self.state / "http.json"
 
     @property
     def midi_delays(self) -> Path:
@@ -235,12 +270,27 @@ def load_config(path: Path | None = None) -> Config:
         check(config.live.controls)
     except UsageError as exc:
         raise ConfigError(f"{path}: live.controls: {exc.message}") from exc
+    _check_http(config.http, path)
     beside = path.absolute().parent  # relative paths mean the same wherever the command is called
     return dataclasses.replace(
         config,
         outbox=fallback.outbox if config.outbox == Path() else beside / config.outbox,
         watch=tuple(dataclasses.replace(w, inbox=beside / w.inbox) for w in config.watch) or fallback.watch,
     )
+
+
+def _check_http(http: HttpConfig, path: Path) -> None:
+    try:
+        is_loopback = http.is_loopback
+    except ValueError as exc:
+        raise ConfigError(
+            f"{path}: http.host = {http.host!r} is no address. Write 127.0.0.1, 0.0.0.0 or an address of this machine."
+        ) from exc
+    if not http.token_needed and not is_loopback:
+        raise ConfigError(
+            f"{path}: http.token_needed = false would let everybody on the network of {http.host} in. Remove it, or "
+            'set http.host = "127.0.0.1".'
+        )
 
 
 def write_default_config(path: Path) -> None:

@@ -40,9 +40,24 @@ def read_contract(
             f"{path}: schema = {found} is newer than {schema}, the newest known here. Update dawbridge."
         )
     try:
-        return read_table(cls, _known_only(cls, table, str(path), error), str(path), error)
+        return read_table(cls, known_only(cls, table, str(path), error), str(path), error)
     except error as exc:
         raise error(_shortened(exc.message)) from exc
+
+
+def parse_object(raw: bytes, where: str, error: type[DawbridgeError], remedy: str) -> dict[str, Any]:
+    """Bytes from outside as one JSON object, its numbers bounded.
+
+    Raises:
+        DawbridgeError: `error`, which begins with `where` and ends with `remedy`.
+    """
+    try:
+        table = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_bounded_int)
+    except (ValueError, RecursionError) as exc:  # ValueError: bad JSON, bad UTF-8, or a number refused below
+        raise error(f"{where} is no JSON that can be read ({exc}). {remedy}") from exc
+    if not isinstance(table, dict):
+        raise error(f"{where} holds no JSON object. {remedy}")
+    return table
 
 
 def _load(path: Path, max_bytes: int, error: type[DawbridgeError], remedy: str) -> dict[str, Any]:
@@ -53,13 +68,7 @@ def _load(path: Path, max_bytes: int, error: type[DawbridgeError], remedy: str) 
         raise error(f"{path} can't be read ({exc.strerror}). {remedy}") from exc
     if len(raw) > max_bytes:
         raise error(f"{path} is larger than {max_bytes} bytes. {remedy}")
-    try:
-        table = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_bounded_int)
-    except (ValueError, RecursionError) as exc:  # ValueError: bad JSON, bad UTF-8, or a number refused below
-        raise error(f"{path} is no JSON that can be read ({exc}). {remedy}") from exc
-    if not isinstance(table, dict):
-        raise error(f"{path} holds no JSON object. {remedy}")
-    return table
+    return parse_object(raw, str(path), error, remedy)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -78,13 +87,13 @@ def _shortened(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[:300]} ... {message[-100:]}"
 
 
-def _known_only(hint: Any, value: Any, where: str, error: type[DawbridgeError]) -> Any:
-    """`value` without the keys that `hint` doesn't know; a key that it must have and lacks is an error."""
+def known_only(hint: Any, value: Any, where: str, error: type[DawbridgeError]) -> Any:
+    """For `read_table`: `value` without the keys that `hint` doesn't know; a key that it must have and lacks is an error."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType) and value is not None:
-        return _known_only(arguments[0], value, where, error)
+        return known_only(arguments[0], value, where, error)
     if origin is tuple and isinstance(value, list):
-        return [_known_only(arguments[0], v, f"{where}[{i}]", error) for i, v in enumerate(value)]
+        return [known_only(arguments[0], v, f"{where}[{i}]", error) for i, v in enumerate(value)]
     if not dataclasses.is_dataclass(hint) or not isinstance(value, Mapping):
         return value
     hints = typing.get_type_hints(hint)
@@ -92,7 +101,7 @@ def _known_only(hint: Any, value: Any, where: str, error: type[DawbridgeError]) 
     for field in dataclasses.fields(hint):
         given, wanted = value.get(field.name), hints[field.name]
         if given is not None or (field.name in value and types.NoneType in typing.get_args(wanted)):
-            known[field.name] = _known_only(wanted, given, f"{where}: {field.name}", error)
+            known[field.name] = known_only(wanted, given, f"{where}: {field.name}", error)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise error(f"{where}: {field.name} is missing. Add it.")
     return known

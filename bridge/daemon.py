@@ -14,29 +14,35 @@ import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import filelock
 
 from bridge.config import Config, Folders
-from bridge.errors import ConfigError, DawbridgeError, LedgerError, PresetError
+from bridge.control import ADDRESSEE, Control, unknown_job
+from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
+from bridge.filecontrol import FileControl
 from bridge.intake import sweep
-from bridge.jobs import JobResult, Workshop, already_returned, run_job
+from bridge.jobs import CANCELLED, JobResult, Workshop, already_returned, run_job
 from bridge.lanes import log_to_file
-from bridge.ledger import StoredJob
+from bridge.ledger import JobRow, StoredJob
+from bridge.line import Line
 from bridge.livehost.remote import offer_song
 from bridge.names import printable
 from bridge.presets import build_preset, load_preset, preset_files
+from bridge.returned import Shelf
 from bridge.stages.export import building_folder
 from bridge.store import sweep_old
-from bridge.types import Job, StageEvent
+from bridge.types import Job, StageEvent, Transport
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
 from bridge.workshop import open_workshop, refusal_id, take_up
 
 RETRY_S = 5.0
+REQUEST_POLL_S = 0.1  # how often requests are looked for
+REPORT_HOLDS_S = 600.0  # so long the tempo that a DAW reported counts for a bounce without any
 
 log = logging.getLogger(__name__)
 
@@ -60,41 +66,52 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
             shop.store.sweep()
             sweep_old(building_folder(config.outbox))
             stop = _stop_signal()  # before `ready` is told: whoever reads that may stop us at once
-            daemon = Daemon(config, shop, tell)
-            async with daemon.running() as loops:
-                with _companion(config, folders, tell):
-                    await _until(stop, loops)
+            control = Control(folders, shop.ledger, Shelf(config.outbox))
+            async with _http(config, folders, control, tell) as (url, tell_all):
+                files = FileControl(control, [w.inbox for w in config.watch], config.outbox, tell_all)
+                daemon = Daemon(config, shop, tell_all, files.transport)
+                async with daemon.running(url) as loops:
+                    with files.running(), _companion(config, folders, tell_all):
+                        await _until(stop, loops)
 
 
 class Daemon:
     """The queue between the watcher and the workers; lives on the event loop."""
 
-    def __init__(self, config: Config, shop: Workshop, tell: Tell) -> None:
+    def __init__(
+        self, config: Config, shop: Workshop, tell: Tell, transport: Callable[[float], Transport | None]
+    ) -> None:
         self._config = config
         self._shop = shop
         self._tell = tell
+        self._transport = transport  # what a DAW reported within so many seconds
         self._found: asyncio.Queue[Found] = asyncio.Queue()
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        self._mine: set[str] = set()  # ids of the jobs that wait or run here
+        self._line = Line()
+        self._taking = asyncio.Lock()  # one file is taken up at a time
+        self._answering: dict[int, asyncio.Task[None]] = {}
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
+    async def running(self, url: str | None = None) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
         """Everything started; on the way out the running stage is interrupted and its job queued again."""
+        self._shop.ledger.forget_requests(ADDRESSEE)
         self._take_up_unfinished()
-        watcher = self._watcher(asyncio.get_running_loop())
-        loops = [asyncio.create_task(self._take_up_found()), asyncio.create_task(self._run_jobs())]
-        await asyncio.to_thread(watcher.start)
+        self._watcher = self._make_watcher(asyncio.get_running_loop())
+        work = (self._take_up_found(), self._run_jobs(), self._take_requests())
+        loops = [asyncio.create_task(loop) for loop in work]
+        await asyncio.to_thread(self._watcher.start)
         watched = [{"inbox": str(w.inbox), "preset": w.preset} for w in self._config.watch]
-        self._tell({"event": "ready", "watch": watched, "outbox": str(self._config.outbox)})
+        self._tell({"event": "ready", "watch": watched, "outbox": str(self._config.outbox), "http": url})
         try:
             yield loops
         finally:
-            await asyncio.to_thread(watcher.stop)
-            for task in loops:
+            await asyncio.to_thread(self._watcher.stop)
+            tasks = [*loops, *self._answering.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._refuse_requests()
 
-    def _watcher(self, loop: asyncio.AbstractEventLoop) -> Watcher:
+    def _make_watcher(self, loop: asyncio.AbstractEventLoop) -> Watcher:
         return Watcher(
             _watched(self._config),
             settle_s=self._config.settle_s,
@@ -109,15 +126,19 @@ class Daemon:
     def _take_up_unfinished(self) -> None:
         for stored in self._shop.ledger.unfinished():
             try:
-                self._queue(_restore(stored))
+                self._line.add(_restore(stored))
             except PresetError as exc:  # a stage or setting that this version no longer knows
                 self._shop.ledger.set_state(stored.id, "failed", code=exc.code, detail=exc.message)
 
     async def _take_up_found(self) -> None:
         while True:
             found = await self._found.get()
+            seen = self._shop.ledger.is_seen
             try:
-                await self._enqueue(found)
+                async with self._taking:
+                    # Between being found and now a script may have asked for this very file.
+                    if not seen(found.path, found.inode, found.size, found.mtime_ns):
+                        await self._enqueue(found)
             except LedgerError as exc:  # busy, or its disk is full: that passes
                 log.warning("%s waits: %s", found.path, exc)
                 await asyncio.sleep(RETRY_S)
@@ -130,51 +151,146 @@ class Daemon:
                 why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
                 self._refuse(Refusal(found.path, found.preset, "unexpected", why))
 
-    async def _enqueue(self, found: Found) -> None:
+    async def _enqueue(self, found: Found, role: str = "") -> Job:
         job = await asyncio.to_thread(
             take_up,
             found.path,
             self._shop,
             preset=found.preset,
             outbox=self._config.outbox,
+            role=role,
             folder_role=found.role,
             inbox=found.inbox,
+            transport=self._transport(REPORT_HOLDS_S),
         )
         for warning in job.warnings:
             self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
         ledger = self._shop.ledger
         returned = already_returned(job, self._shop)
-        if job.id in self._mine:
+        if job.id in self._line:
             log.info("%s is on its way already as job %s", found.path, job.id)
         elif returned is not None:
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
         else:
-            ledger.add_job(job, found.path)
-            self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
-            self._queue(job)
+            self._queue(job, found.path)
         ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+        return job
 
-    def _queue(self, job: Job) -> None:
-        self._mine.add(job.id)
-        self._jobs.put_nowait(job)
+    def _queue(self, job: Job, source: Path) -> None:
+        self._shop.ledger.add_job(job, source)
+        self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
+        self._line.add(job)
 
     async def _run_jobs(self) -> None:
         while True:
-            job = await self._jobs.get()
+            job, cancel = await self._line.next()
             try:
-                result = await run_job(job, self._shop, self._tell_stage, threading.Event())
+                result = await run_job(job, self._shop, self._tell_stage, cancel)
                 self._tell_job(result)
                 if result.folder is not None:
                     await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
                 await asyncio.to_thread(self._tidy)
             except LedgerError as exc:
                 log.warning("job %s waits: %s", job.id, exc)
+                self._line.ended(job)
+                self._line.add(job)
                 await asyncio.sleep(RETRY_S)
-                self._jobs.put_nowait(job)
                 continue
+            except Cancelled:  # while it waited for another process that runs the same job, and goes on
+                self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
             except Exception:  # a fault in one job must not stop those behind it
                 log.exception("job %s failed", job.id)
-            self._mine.discard(job.id)
+            self._line.ended(job)
+
+    # what others ask for, see `control`
+
+    async def _take_requests(self) -> None:
+        while True:
+            try:
+                for request_id, body in self._shop.ledger.open_requests(ADDRESSEE):
+                    if request_id not in self._answering:
+                        task = asyncio.create_task(self._answer(request_id, body))
+                        self._answering[request_id] = task
+            except LedgerError as exc:
+                log.warning("requests wait: %s", exc)
+                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(REQUEST_POLL_S)
+
+    async def _answer(self, request_id: int, body: Mapping[str, Any]) -> None:
+        do = {"cancel": self._cancel, "retry": self._retry, "take": self._take}
+        try:
+            answer = {"ok": True, **await do[body["name"]](body)}
+        except DawbridgeError as exc:
+            answer = {"ok": False, "code": exc.code, "detail": exc.message}
+        except Exception as exc:  # a fault in one request must not stop the others
+            log.exception("request %s failed", body)
+            told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+            answer = {"ok": False, "code": "unexpected", "detail": told}
+        try:
+            self._shop.ledger.answer(request_id, answer)
+        except LedgerError as exc:
+            log.warning("the answer to %s is lost: %s", body, exc)
+        del self._answering[request_id]
+
+    def _refuse_requests(self) -> None:
+        """Let nobody wait for a daemon that ends."""
+        told = {"ok": False, "code": "silent", "detail": "The daemon is being stopped. Ask the next one."}
+        with contextlib.suppress(LedgerError):
+            for request_id, _ in self._shop.ledger.open_requests(ADDRESSEE):
+                self._shop.ledger.answer(request_id, told)
+
+    async def _cancel(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        row = self._row(body["job"])
+        how, job = self._line.cancel(row.id)
+        if how == "unknown":
+            raise _not_here(row)
+        if job is not None:
+            self._shop.ledger.set_state(job.id, "cancelled", detail=CANCELLED)
+            self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
+        return {"job": row.id, "state": "cancelled" if how == "gone" else "cancelling"}
+
+    async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        row = self._row(body["job"])
+        if row.id in self._line:
+            raise ControlError(f"Job {row.id} is under way already.", "under_way")
+        if row.state in ("queued", "running", "done"):
+            raise _not_here(row)
+        stored = self._shop.ledger.stored(row.id)
+        if stored is not None and stored.bounce.path.exists():
+            self._queue(_restore(stored), stored.source)
+            return {"job": row.id, "state": "queued"}
+        return await self._take_again(row)
+
+    async def _take_again(self, row: JobRow) -> Mapping[str, Any]:
+        """Our copy is gone, or there never was one: read the file itself, as if for the first time."""
+        found = self._watcher.found(Path(row.source))
+        if found is None:
+            raise ControlError(
+                f"{row.source} lies in no watched folder any more. Put it back, or run `dawbridge process` on it.",
+                "gone",
+            )
+        async with self._taking:
+            job = await self._enqueue(dataclasses.replace(found, preset=row.preset))
+        if job.id != row.id:
+            self._shop.ledger.remove_job(row.id)
+        return {"job": job.id, "state": "queued"}
+
+    async def _take(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = self._watcher.found(Path(body["path"]))
+        if found is None:
+            raise ControlError(
+                f"{body['path']} is no audio file in a watched folder. Put it into an inbox.", "outside"
+            )
+        async with self._taking:
+            preset = body["preset"] or found.preset
+            job = await self._enqueue(dataclasses.replace(found, preset=preset), body["role"])
+        return {"job": job.id, "state": "queued" if job.id in self._line else "done"}
+
+    def _row(self, job_id: str) -> JobRow:
+        row = self._shop.ledger.job(job_id)
+        if row is None:
+            raise unknown_job(job_id)
+        return row
 
     def _tidy(self) -> None:
         self._shop.store.trim(self._config.store_max_bytes)
@@ -222,7 +338,17 @@ def _restore(stored: StoredJob) -> Job:
         stored.overrides,
         stored.fallbacks,
         stored.warnings,
+        stored.project,
+        stored.track,
     )
+
+
+def _not_here(row: JobRow) -> ControlError:
+    if row.state in ("queued", "running"):
+        return ControlError(
+            f"Job {row.id} is run by another process (`dawbridge process`). End it there.", "elsewhere"
+        )
+    return ControlError(f"Job {row.id} is {row.state} already.", "ended")
 
 
 def _watched(config: Config) -> tuple[WatchFolder, ...]:
@@ -257,6 +383,20 @@ def _only_one(folders: Folders) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@asynccontextmanager
+async def _http(
+    config: Config, folders: Folders, control: Control, tell: Tell
+) -> AsyncIterator[tuple[str | None, Tell]]:
+    """HTTP, if the configuration wants it: its address, and a `tell` that its listeners hear too."""
+    if not config.http.enabled:
+        yield None, tell
+        return
+    from bridge.webserver import serving
+
+    async with serving(config, folders, control, tell) as (url, tell_all):
+        yield url, tell_all
 
 
 def _companion(config: Config, folders: Folders, tell: Tell) -> contextlib.AbstractContextManager[None]:

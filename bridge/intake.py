@@ -28,7 +28,7 @@ from bridge.settle import Stamp
 from bridge.sidecar import MAX_BPM, MIN_BPM, Sidecar, SidecarTempo, read_sidecar, sidecar_path
 from bridge.store import fsync_folder
 from bridge.tempo import constant_tempo, next_bar_line_frames, tempo_from_changes
-from bridge.types import ROLES, Bounce, Role, TempoMap, TempoSource
+from bridge.types import ROLES, Bounce, Role, TempoMap, TempoSource, Transport
 from bridge.wavchunks import Acid, WavFacts, read_facts
 
 COPY_BYTES = 1 << 20
@@ -53,12 +53,19 @@ class Intake:
 
 
 def take(
-    path: Path, *, spool: Path, role: str = "", folder_role: str = "", inbox: Path | None = None
+    path: Path,
+    *,
+    spool: Path,
+    role: str = "",
+    folder_role: str = "",
+    inbox: Path | None = None,
+    transport: Transport | None = None,
 ) -> Intake:
     """Check the file, copy it into `spool` under its content's name, and gather what is known of it.
 
     Role: `role`, else the sidecar's, else the name's, else `folder_role`, else mix. Tempo: the
-    sidecar's, else the acid chunk's, else the name's. Start: the sidecar's, else bext's, else 0.
+    sidecar's, else the acid chunk's, else the name's, else, where there is no sidecar at all, that of
+    `transport`: what the DAW reported a short while ago. Start: the sidecar's, else bext's, else 0.
     With `inbox`, a link that leads out of that folder is refused. Reads the whole file.
 
     Raises:
@@ -77,7 +84,7 @@ def take(
     copy, sha256 = _snapshot(path, spool, before, info)
     facts = read_facts(copy)
     start_frames = _start_frames(path, sidecar, facts, info, warnings)
-    tempo_map, tempo_source = _tempo(path, sidecar, facts, info)
+    tempo_map, tempo_source = _tempo(path, sidecar, facts, info, transport)
     bounce = Bounce(
         path=copy,
         name=path.name,
@@ -164,7 +171,7 @@ def _start_frames(
 
 
 def _tempo(
-    path: Path, sidecar: Sidecar | None, facts: WavFacts, info: AudioInfo
+    path: Path, sidecar: Sidecar | None, facts: WavFacts, info: AudioInfo, transport: Transport | None
 ) -> tuple[TempoMap | None, TempoSource]:
     rate = info.sample_rate_hz
     if sidecar and sidecar.tempo and (sidecar.tempo.bpm or sidecar.tempo.changes):
@@ -174,6 +181,9 @@ def _tempo(
     bpm = bpm_in_name(path.name)
     if bpm and MIN_BPM <= bpm <= MAX_BPM:
         return constant_tempo(bpm, rate), "name"
+    if transport is not None and sidecar is None:  # a sidecar that tells no tempo had its reasons
+        metre = {"beats_per_bar": transport.beats_per_bar, "beat_unit": transport.beat_unit}
+        return constant_tempo(transport.bpm, rate, **metre), "transport"
     return None, "estimated"
 
 

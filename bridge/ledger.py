@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from bridge.types import Bounce, Fallback, Job, JobState, StageEvent, StageState
 
 KEPT_REQUESTS = 200
 BUSY_S = 5.0  # how long another process may hold the file
+ANSWER_POLL_S = 0.03
 SCHEMAS = (
     """
 CREATE TABLE jobs (
@@ -47,6 +49,10 @@ CREATE TABLE requests (
   answer TEXT
 );
 """,
+    """
+ALTER TABLE jobs ADD COLUMN project TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN track TEXT NOT NULL DEFAULT '';
+""",
 )
 """Each one brings a ledger from the schema before it to the next."""
 SCHEMA_VERSION = len(SCHEMAS)
@@ -68,6 +74,8 @@ class JobRow:
     code: str
     detail: str
     warnings: tuple[str, ...]
+    project: str = ""  # the DAW's project and track, where a sidecar told them
+    track: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,10 @@ class Ledger:
     def add_job(self, job: Job, source: Path) -> None:
         """Enter a job, or put an ended one of the same id back into the queue; one on its way stays as it is."""
         self._execute(
-            "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','') ON CONFLICT (id) DO UPDATE SET "
+            "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','',?,?) ON CONFLICT (id) DO UPDATE SET "
             "source=excluded.source, state=excluded.state, created_at=excluded.created_at, finished_at=NULL, "
-            "bounce=excluded.bounce, warnings=excluded.warnings, folder=NULL, code='', detail='' "
+            "bounce=excluded.bounce, warnings=excluded.warnings, folder=NULL, code='', detail='', "
+            "project=excluded.project, track=excluded.track "
             "WHERE jobs.state NOT IN ('queued', 'running')",
             job.id,
             job.bounce.name,
@@ -135,6 +144,8 @@ class Ledger:
             json.dumps(job.overrides, default=str),
             json.dumps([asdict(fallback) for fallback in job.fallbacks]),
             json.dumps(job.warnings),
+            job.project,
+            job.track,
         )
 
     def begin(self, job_id: str) -> None:
@@ -147,7 +158,7 @@ class Ledger:
     ) -> None:
         """Enter a file that can't be worked on, with the reason; the file itself stays where it is."""
         self._execute(
-            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,'quarantined',?,?,NULL,NULL,'{}','[]','[]',NULL,?,?)",
+            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,'quarantined',?,?,NULL,NULL,'{}','[]','[]',NULL,?,?,'','')",
             job_id,
             printable(source.name),
             printable(source),
@@ -178,6 +189,16 @@ class Ledger:
         """One job, or None."""
         rows = self._query("SELECT * FROM jobs WHERE id = ?", job_id)
         return _job_row(rows[0]) if rows else None
+
+    def stored(self, job_id: str) -> StoredJob | None:
+        """What is needed to run a job again; None where there is no such job, or its file never was one."""
+        rows = self._query("SELECT * FROM jobs WHERE id = ? AND bounce IS NOT NULL", job_id)
+        return _stored_job(rows[0]) if rows else None
+
+    def remove_job(self, job_id: str) -> None:
+        """Forget a job and its stages; what it made stays."""
+        self._execute("DELETE FROM stages WHERE job_id = ?", job_id)
+        self._execute("DELETE FROM jobs WHERE id = ?", job_id)
 
     def jobs(self, limit: int = 100) -> tuple[JobRow, ...]:
         """The newest jobs, newest first."""
@@ -266,6 +287,14 @@ class Ledger:
         )
         return int(rows[0]["id"])
 
+    def ask(self, addressee: str, body: Mapping[str, Any], timeout_s: float) -> Mapping[str, Any] | None:
+        """Make a request and wait for its answer; None where none came in time."""
+        request_id = self.request(addressee, body)
+        deadline_s = time.monotonic() + timeout_s
+        while (answer := self.answer_of(request_id)) is None and time.monotonic() < deadline_s:
+            time.sleep(ANSWER_POLL_S)
+        return answer
+
     def open_requests(self, addressee: str) -> tuple[tuple[int, Mapping[str, Any]], ...]:
         """(id, body) of what has no answer yet, the oldest first."""
         rows = self._query(
@@ -333,6 +362,8 @@ class StoredJob:
     created_at: str
     fallbacks: tuple[Fallback, ...]
     warnings: tuple[str, ...]
+    project: str
+    track: str
 
 
 def utc_now() -> str:
@@ -360,6 +391,8 @@ def _job_row(row: sqlite3.Row) -> JobRow:
         code=row["code"],
         detail=row["detail"],
         warnings=tuple(json.loads(row["warnings"])),
+        project=row["project"],
+        track=row["track"],
     )
 
 
@@ -375,6 +408,8 @@ def _stored_job(row: sqlite3.Row) -> StoredJob:
         created_at=row["created_at"],
         fallbacks=tuple(Fallback(**table) for table in json.loads(row["fallbacks"])),
         warnings=tuple(json.loads(row["warnings"])),
+        project=row["project"],
+        track=row["track"],
     )
 
 

@@ -322,7 +322,8 @@ def _tale(message: Mapping[str, Any]) -> str:
         places = "\n".join(
             f"  {escape(w['inbox'])}  [dim]preset {escape(w['preset'])}[/]" for w in message["watch"]
         )
-        return f"Watching\n{places}\nReturning to {escape(message['outbox'])}\nCtrl-C ends it."
+        http = f"\nHTTP for scripts on {escape(message['http'])}" if message["http"] else ""
+        return f"Watching\n{places}\nReturning to {escape(message['outbox'])}{http}\nCtrl-C ends it."
     if event == "queued":
         return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {escape(message['preset'])}"
     if event == "stage" and message["state"] != "running":

@@ -15,7 +15,7 @@ Role = Literal["mix", "vocals", "drums", "bass", "other"]
 ArtifactKind = Literal["audio", "stems", "midi", "json", "report", "folder"]
 StageState = Literal["running", "done", "cached", "skipped", "refused", "failed"]
 JobState = Literal["queued", "running", "done", "failed", "quarantined", "cancelled"]
-TempoSource = Literal["sidecar", "acid", "name", "set", "estimated"]
+TempoSource = Literal["sidecar", "acid", "name", "transport", "set", "estimated"]
 
 STEMS: tuple[Stem, ...] = ("vocals", "drums", "bass", "other")
 ROLES: tuple[Role, ...] = ("mix", "vocals", "drums", "bass", "other")
@@ -89,6 +89,30 @@ class Artifact:
     kind: ArtifactKind
     path: Path
     sha256: str
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What a DAW's script last told of its project, beside any bounce."""
+
+    bpm: float  # quarter notes per minute
+    beats_per_bar: int = 4
+    beat_unit: int = 4
+    playing: bool = False
+    beat: float = 0.0  # quarter notes from the project's start
+    track: str = ""  # the selected one
+    project: str = ""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another dawbridge on the network, as it tells of itself: trust none of it."""
+
+    name: str
+    host: str  # an address
+    port: int
+    version: str
+    needs_token: bool
 
 
 @dataclass(frozen=True)
@@ -211,3 +235,5 @@ class Job:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
+    project: str = ""  # the DAW's project and track, where a sidecar told them
+    track: str = ""

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 INCOMPLETE_S = 60.0
 TICKS_PER_SETTLE = 4
 JOIN_S = 10.0
+LIST_S = 5.0  # a share may take longer: then its files are found later
 
 # What DAWs (.asd, .reapeaks, .reapindex, .RPP-bak), browsers (.part, .crdownload), sync clients (.tmp)
 # and sidecars (.json) write has no audio suffix; what hides behind one begins like these.
@@ -127,6 +128,7 @@ class Watcher:
         self._wake = threading.Event()
         self._events = FolderEvents(self._put, poll_s=settle_s)
         self._stopping = threading.Event()
+        self._listed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dawbridge-watch", daemon=True)
 
     def start(self) -> None:
@@ -137,12 +139,23 @@ class Watcher:
             except OSError as exc:
                 log.warning("watched folder %s can't be made: %s", folder.inbox, exc.strerror)
         self._thread.start()
+        self._listed.wait(LIST_S)  # from now on `found` knows the folders
 
     def stop(self) -> None:
         """Stop; no callback comes after it."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(JOIN_S)
+
+    def found(self, path: Path) -> Found | None:
+        """What a file would be found as now, settled or not; None where it lies in no watched folder.
+
+        Callable from any thread.
+        """
+        place, stamp = self._places.get(path.parent), _stamp(path)
+        if place is None or stamp is None or not is_bounce_name(path.name) or self._in_outbox(path):
+            return None
+        return _found(path, place, stamp)
 
     def forget(self, path: Path) -> None:
         """Look at a file as if for the first time (`seen` is asked again). Callable from any thread."""
@@ -159,6 +172,7 @@ class Watcher:
                     self._take_turn()
                 except Exception:  # the watch must outlive whatever a disk or a share comes up with
                     log.exception("watched folders can't be looked at; the next scan tries again")
+                self._listed.set()
                 self._sleep()
         finally:
             self._events.close()
@@ -239,7 +253,8 @@ class Watcher:
         return None
 
     def _is_listed(self, child: Path) -> bool:
-        return _is_folder(child) and not child.is_symlink() and not self._in_outbox(child)
+        is_hidden = child.name.startswith(".")  # `.dawbridge` holds scripts' commands
+        return _is_folder(child) and not is_hidden and not child.is_symlink() and not self._in_outbox(child)
 
     def _in_outbox(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self._outbox)
@@ -293,10 +308,7 @@ class Watcher:
         elif self._in_outbox(path) or _is_our_own(path):
             log.info("%s is ignored: dawbridge made it", path)
         else:
-            inbox = place.watch.inbox
-            self._on_found(
-                Found(path, inbox, place.role, place.preset, stamp.inode, stamp.size, stamp.mtime_ns)
-            )
+            self._on_found(_found(path, place, stamp))
 
 
 def check_folders(folders: Sequence[WatchFolder], outbox: Path) -> None:
@@ -337,6 +349,10 @@ def _incomplete(path: Path) -> str | None:
         is_being_written = isinstance(exc, IncompleteError) or exc.code == "permission"
         return exc.message if is_being_written else None
     return None
+
+
+def _found(path: Path, place: _Place, stamp: Stamp) -> Found:
+    return Found(path, place.watch.inbox, place.role, place.preset, stamp.inode, stamp.size, stamp.mtime_ns)
 
 
 def _is_our_own(path: Path) -> bool:

@@ -20,7 +20,7 @@ from bridge.pipeline import LaneName
 from bridge.presets import load_preset
 from bridge.sidecar import Sidecar
 from bridge.store import Store
-from bridge.types import Job, Preset
+from bridge.types import Job, Preset, Transport
 
 LANES: tuple[LaneName, ...] = ("heavy", "light")
 
@@ -53,20 +53,29 @@ def take_up(
     folder_role: str = "",
     inbox: Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    transport: Transport | None = None,
 ) -> Job:
     """Read the file and its sidecar, copy it into the spool, and decide what will run.
 
-    `role` is what the user says, `folder_role` what the inbox's subfolder says (the weaker word).
+    `role` is what the user says, `folder_role` what the inbox's subfolder says (the weaker word),
+    `transport` what the DAW reported a short while ago.
     May take seconds: don't call it on an event loop.
 
     Raises:
         InputError: the file can't be worked on; it stays untouched.
         PresetError: the preset or an override is wrong.
     """
-    taken = take(path, spool=shop.folders.spool, role=role, folder_role=folder_role, inbox=inbox)
+    taken = take(
+        path,
+        spool=shop.folders.spool,
+        role=role,
+        folder_role=folder_role,
+        inbox=inbox,
+        transport=transport,
+    )
     over = {name: dict(table) for name, table in (overrides or {}).items()}
     chosen, warnings = _preset(preset, over, taken.sidecar)
-    return prepare(
+    job = prepare(
         taken.bounce,
         chosen,
         outbox,
@@ -74,6 +83,9 @@ def take_up(
         overrides=over,
         warnings=(*taken.warnings, *warnings),
     )
+    if taken.sidecar is None:
+        return job
+    return replace(job, project=taken.sidecar.project, track=taken.sidecar.track)
 
 
 def _preset(

@@ -343,6 +343,21 @@ def test_jobs_are_listed_with_their_reasons_and_watched_until_ctrl_c(tmp_path: P
     assert "refused-1" in out
 
 
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_without_a_daemon_nobody_cancels_or_retries_a_job_and_that_is_told(verb: str) -> None:
+    done = dawbridge("jobs", verb, "abc")
+    assert done.returncode == 1
+    assert "No daemon runs. Start it with `dawbridge run`." in done.stderr
+
+
+def test_peers_are_listed_as_json() -> None:
+    done = dawbridge("peers", "--seconds", "0.3", "--json")
+    assert done.returncode == 0
+    assert all(
+        {"name", "host", "port", "version", "needs_token"} == set(row) for row in json.loads(done.stdout)
+    )
+
+
 def test_unknown_models_are_told() -> None:
     done = dawbridge("models", "fetch", "nosuch")
     assert done.returncode == 2

@@ -61,6 +61,13 @@ def test_several_watched_folders_each_with_its_preset(tmp_path: Path) -> None:
         ('[[watch]]\ninbox = "a"\nrole = "kazoo"', "watch[0]: role = 'kazoo' must be one of"),
         ("[[watch]]\npreset = 'offline'", "has no inbox"),
         ("settle_s = ", "not valid TOML"),
+        ("[http]\nport = 99999", "http: port = 99999 is out of range"),
+        ('[http]\nhost = "my-computer"', "http.host = 'my-computer' is no address"),
+        (
+            '[http]\nhost = "0.0.0.0"\ntoken_needed = false',
+            "would let everybody on the network of 0.0.0.0 in",
+        ),
+        ("[http]\nannounce = 1", "announce = 1 must be true or false"),
     ],
 )
 def test_a_mistake_is_told_with_key_and_value(tmp_path: Path, text: str, says: str) -> None:

@@ -7,11 +7,14 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import soundfile
 
 from bridge import manifest
 from bridge.config import folders
+from bridge.control import scripts_version
 from bridge.ledger import Ledger
 
 RATE_HZ = 44_100
@@ -269,4 +273,128 @@ def test_a_bounce_exported_while_the_daemon_was_off_is_found_at_its_start(home: 
     export_from_daw(home / "inbox", "Song.wav")
     daemon = RunningDaemon(home)
     assert daemon.wait_for("job")["state"] == "done"
+    daemon.end()
+
+
+class Script:
+    """A script beside the daemon: it speaks HTTP, and it reads and drops files."""
+
+    def __init__(self, daemon: RunningDaemon) -> None:
+        self.daemon = daemon
+        state = json.loads(folders().http_state.read_text())
+        self.url, self.port, self.token = state["url"], state["port"], state["token"]
+        self._sent = 0
+
+    def http(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        request = urllib.request.Request(self.url + path, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+            request.data = json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(request, timeout=30.0) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code, exc.read()
+
+    def table(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        table: dict[str, Any] = json.loads(self.http(method, path, body)[1])
+        return table
+
+    def status(self) -> dict[str, Any]:
+        path = self.daemon.outbox / ".dawbridge" / "status.json"
+        table: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"jobs": [], "answers": {}}
+        return table
+
+    def wait(self, found: Callable[[], Any], seconds: float = 60.0) -> Any:
+        until_s = time.monotonic() + seconds
+        while not (value := found()):
+            assert time.monotonic() < until_s, self.status()
+            time.sleep(0.05)
+        return value
+
+    def drop(self, command: str, **fields: Any) -> dict[str, Any]:
+        """A command as a file; its answer."""
+        self._sent += 1
+        command_id = f"test-{self._sent}"
+        folder = self.daemon.inbox / ".dawbridge"
+        folder.mkdir(exist_ok=True)
+        part = folder / f"{command_id}.tmp"
+        part.write_text(json.dumps({"schema": 1, "id": command_id, "command": command, **fields}))
+        part.rename(folder / f"{command_id}.json")
+        answer: dict[str, Any] = self.wait(lambda: self.status()["answers"].get(command_id))
+        return answer
+
+
+def test_a_song_comes_back_by_http_and_is_heard_of_on_the_way(daemon: RunningDaemon) -> None:
+    ready = daemon.wait_for("ready")
+    script = Script(daemon)
+    assert ready["http"] == script.url
+    with socket.create_connection(("127.0.0.1", script.port), timeout=60.0) as events:
+        events.sendall(
+            f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{script.port}\r\n"
+            f"Authorization: Bearer {script.token}\r\n\r\n".encode()
+        )
+        source = export_from_daw(daemon.inbox, "Song.wav")
+        heard = b""
+        while b"event: job\n" not in heard:
+            heard += events.recv(1 << 16)
+    assert heard.index(b"event: queued") < heard.index(b"event: stage") < heard.index(b"event: job")
+    (song,) = script.table("GET", "/returned")["returned"]
+    assert (song["folder"], song["name"]) == ("Song", "Song.wav")
+    assert script.table("GET", f"/jobs/{song['id']}")["state"] == "done"
+    for artifact in song["artifacts"]:
+        status, content = script.http("GET", f"/returned/{song['id']}/{artifact['name']}")
+        assert status == 200
+        assert content == (daemon.outbox / "Song" / artifact["path"]).read_bytes()
+    again = script.table("POST", "/jobs", {"path": str(source), "role": "drums"})
+    assert (again["ok"], again["job"] != song["id"]) == (True, True)
+    assert daemon.wait_for("job", id=again["job"])["state"] == "done"
+    assert script.http("POST", "/jobs", {"path": "/etc/passwd"})[0] == 400
+    assert daemon.end() == 0
+    assert not folders().http_state.exists()
+
+
+def test_a_song_is_cancelled_and_retried_by_files_and_by_the_command_line(daemon: RunningDaemon) -> None:
+    daemon.wait_for("ready")
+    script = Script(daemon)
+    export_from_daw(daemon.inbox, "Song.wav", seconds=30.0)
+    daemon.wait_for("stage", stage="separate", state="running")
+    (job,) = script.wait(lambda: [j for j in script.status()["jobs"] if j["state"] == "running"])
+    assert (job["name"], job["stage"]) == ("Song.wav", "separate")
+    assert script.drop("cancel", job=job["id"])["state"] == "cancelling"
+    assert daemon.wait_for("job", id=job["id"])["state"] == "cancelled"
+    assert returned(daemon.outbox) == []
+    assert script.drop("cancel", job=job["id"])["code"] == "ended"
+    command = [sys.executable, "-m", "bridge", "jobs", "retry", job["id"]]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=True).stdout
+    assert told.split() == [job["id"], "queued"]
+    assert daemon.wait_for("job", 100.0, id=job["id"])["state"] == "done"
+    (back,) = script.wait(lambda: script.status()["returned"])
+    assert (back["id"], back["folder"]) == (job["id"], "Song")
+    assert not list((daemon.inbox / ".dawbridge").iterdir())
+
+
+def test_a_script_tells_its_version_and_the_tempo_of_its_project(daemon: RunningDaemon) -> None:
+    daemon.wait_for("ready")
+    script = Script(daemon)
+    transport = {"bpm": 97.5, "beats_per_bar": 3, "beat_unit": 4, "playing": False, "beat": 0.0}
+    version = scripts_version()
+    assert script.drop("hello", script="live", script_version=version, transport=transport) == {"ok": True}
+    old = script.drop("hello", script="live", script_version="0")
+    assert old["detail"] == daemon.wait_for("warning")["detail"]
+    export_from_daw(daemon.inbox, "Song.wav", seconds=8.0)
+    tempo = manifest.read_manifest(Path(daemon.wait_for("job")["folder"])).tempo
+    assert tempo is not None
+    assert (tempo.source, tempo.beats_per_bar) == ("transport", 3)
+    assert abs(tempo.bpm - 97.5) < 0.5
+
+
+def test_without_http_files_do_and_nothing_listens(home: Path) -> None:
+    with folders().config_file.open("a") as file:
+        file.write("[http]\nenabled = false\n")
+    daemon = RunningDaemon(home)
+    assert daemon.wait_for("ready")["http"] is None
+    assert not folders().http_state.exists()
     daemon.end()

@@ -40,6 +40,8 @@ HEAVY = (
         "bridge.livehost.session",
         "bridge.livehost.generator",
         "bridge.livehost.background",
+        "bridge.webserver",
+        "bridge.control_verbs",
     ],
 )
 def test_nothing_heavy_is_imported(module: str) -> None:
@@ -48,6 +50,17 @@ def test_nothing_heavy_is_imported(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+def test_a_daemon_that_stays_on_loopback_imports_no_zeroconf_and_one_without_http_no_server() -> None:
+    code = (
+        "import sys, bridge.daemon; print('uvicorn' in sys.modules, 'starlette' in sys.modules)\n"
+        "import bridge.webserver; print('zeroconf' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["False", "False", "False"]
 
 
 def test_the_live_process_imports_midi_and_the_standard_library_alone() -> None:

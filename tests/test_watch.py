@@ -333,6 +333,20 @@ def test_subfolders_named_after_a_role_or_a_preset_count_and_others_do_not(
     }
 
 
+def test_the_folder_of_commands_is_not_watched_whatever_lies_in_it(tmp_path: Path, inbox: Path) -> None:
+    (inbox / ".dawbridge").mkdir()
+    write_wav(inbox / ".dawbridge" / "no.wav")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", rescan_s=0.2) as (heard, watcher):
+        write_wav(inbox / "yes.wav")
+        heard.wait(found=1)
+        for number in range(20):
+            (inbox / ".dawbridge" / f"{number}.json").write_text("{}")
+        time.sleep(3 * FAST_SETTLE_S)
+        assert watcher.found(inbox / "yes.wav") == heard.found[0]
+        assert watcher.found(inbox / ".dawbridge" / "no.wav") is None
+    assert heard.names == ["yes.wav"]
+
+
 def test_our_own_files_are_never_taken(tmp_path: Path, inbox: Path) -> None:
     outbox = inbox / "drums"  # an outbox inside the inbox, under a name that would otherwise be listed
     outbox.mkdir()

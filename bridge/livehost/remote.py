@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from bridge.ledger import Ledger
 
 ADDRESSEE = "live"
 ANSWER_S = 5.0
-POLL_S = 0.03
 
 
 def ask_companion(
@@ -31,16 +29,11 @@ def ask_companion(
         raise LiveError("No companion runs. Start it with `dawbridge live`.", "not_running")
     ledger = Ledger(folders.ledger)
     try:
-        request_id = ledger.request(ADDRESSEE, body)
-        deadline_s = time.monotonic() + timeout_s
-        while (answer := ledger.answer_of(request_id)) is None:
-            if time.monotonic() > deadline_s:
-                raise LiveError(
-                    f"The companion gave no answer for {timeout_s:.0f} s. Start it anew.", "silent"
-                )
-            time.sleep(POLL_S)
+        answer = ledger.ask(ADDRESSEE, body, timeout_s)
     finally:
         ledger.close()
+    if answer is None:
+        raise LiveError(f"The companion gave no answer for {timeout_s:.0f} s. Start it anew.", "silent")
     if not answer["ok"]:
         raise LiveError(answer["detail"], answer["code"])
     return answer

@@ -20,6 +20,7 @@ TEMPO_FROM: Mapping[TempoSource, str] = {
     "sidecar": "as the DAW said in the sidecar",
     "acid": "from the file's acid chunk",
     "name": "from the file's name",
+    "transport": "as the DAW's script reported shortly before",
     "set": "as set",
     "estimated": "estimated from the audio",
 }

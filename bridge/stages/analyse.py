@@ -32,7 +32,7 @@ from bridge.voices.presence import NOBODY, Presence, find_singing
 STAGE_VERSION = "2"
 
 _FALLBACK_BPM = 120.0
-_TRUST: dict[TempoSource, float] = {"set": 1.0, "sidecar": 1.0, "acid": 0.9, "name": 0.8}
+_TRUST: dict[TempoSource, float] = {"set": 1.0, "sidecar": 1.0, "acid": 0.9, "name": 0.8, "transport": 0.8}
 _KEY = re.compile(r"[A-G][#b]? (major|minor)")
 _BEGINS_DB = -40.0  # against the loudest sample: where the music begins
 _PLAYS_DB = -60.0  # RMS in dBFS: a stem under this holds nothing
@@ -124,11 +124,10 @@ def _tempo(
     if known and source == "sidecar":
         return _overridden(known, settings), source, _TRUST[source]
     bpm = settings.bpm or (known.points[0].bpm if known else 0.0)
-    acid = (
-        known if known and bounce.tempo_source == "acid" else None
-    )  # it knows the metre, a file name doesn't
-    beat_unit = settings.beat_unit or (acid.beat_unit if acid else 4)
-    beats_per_bar = settings.beats_per_bar or (acid.beats_per_bar if acid else 0)
+    # They know the metre, a file name doesn't; where the bar lines are, none of them knows.
+    metre = known if known and bounce.tempo_source in ("acid", "transport") else None
+    beat_unit = settings.beat_unit or (metre.beat_unit if metre else 4)
+    beats_per_bar = settings.beats_per_bar or (metre.beats_per_bar if metre else 0)
     beats = find_beats(onsets, bpm * beat_unit / 4)
     if beats is None:
         tempo = constant_tempo(

@@ -1,0 +1,59 @@
+"""The jobs that wait or run here, in their order: each waits once, and any of them can be called off.
+
+Lives on the event loop and takes no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Literal
+
+from bridge.types import Job
+
+
+class Line:
+    """First come, first run."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Job] = {}
+        self._running: dict[str, threading.Event] = {}
+        self._some_wait = asyncio.Event()
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._waiting or job_id in self._running
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """Ids of the jobs that wait, the next one first."""
+        return tuple(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Put a job at the end; one that waits already keeps its place."""
+        self._waiting.setdefault(job.id, job)
+        self._some_wait.set()
+
+    async def next(self) -> tuple[Job, threading.Event]:
+        """Wait for a job; it runs from now on, until `ended`. The event is set when it is called off."""
+        while not self._waiting:
+            self._some_wait.clear()
+            await self._some_wait.wait()
+        job = self._waiting.pop(next(iter(self._waiting)))
+        cancel = self._running[job.id] = threading.Event()
+        return job, cancel
+
+    def ended(self, job: Job) -> None:
+        """A job no longer runs."""
+        self._running.pop(job.id, None)
+
+    def cancel(self, job_id: str) -> tuple[Literal["gone", "told", "unknown"], Job | None]:
+        """Call a job off: one that waits is gone at once (and given back), one that runs is told to end."""
+        job = self._waiting.pop(job_id, None)
+        if job is not None:
+            return "gone", job
+        cancel = self._running.get(job_id)
+        if cancel is None:
+            return "unknown", None
+        cancel.set()
+        return "told", None

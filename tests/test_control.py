@@ -1,0 +1,504 @@
+"""What is asked of the daemon is done or refused with the reason, and the outbox is read whatever lies in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from bridge import jobs, lanes, presets
+from bridge.config import Config, WatchConfig, folders
+from bridge.control import Control, require_daemon, scripts_version
+from bridge.daemon import Daemon
+from bridge.errors import ControlError, DawbridgeError, UsageError
+from bridge.ledger import Ledger, utc_now
+from bridge.line import Line
+from bridge.returned import Shelf
+from bridge.types import Bounce, Job, Preset, Transport
+from bridge.workshop import open_workshop
+from tests import fakes
+from tests.fakes import FakeSettings, fake_pipeline
+from tests.returned_song import made_song
+
+WAIT_S = 20.0
+RATE_HZ = 8000
+PRESETS = {"quick": "make", "slow": "wait", "bad": "fail"}
+
+
+@pytest.fixture(autouse=True)
+def fake_table(monkeypatch: pytest.MonkeyPatch, dawbridge_home: Path) -> None:
+    rows = fake_pipeline()
+    monkeypatch.setattr(jobs, "PIPELINE", rows)
+    monkeypatch.setattr(jobs, "maker_of", lambda name: next((r.name for r in rows if name in r.gives), None))
+    monkeypatch.setattr(lanes, "STAGES", {row.name: row for row in rows})
+    monkeypatch.setattr(presets, "STAGES", {row.name: row for row in rows})
+    fakes.calls.clear()
+    fakes.waiting.clear()
+    folders().presets.mkdir(parents=True)
+    for name, do in PRESETS.items():
+        (folders().presets / f"{name}.toml").write_text(f'[separate]\ndo = "{do}"\n')
+
+
+class Running:
+    """The daemon's queue in a thread, with stages that obey, and the control that speaks to it."""
+
+    def __init__(self, home: Path, preset: str, settle_s: float) -> None:
+        self.inbox, self.outbox = home / "inbox", home / "outbox"
+        for folder in (self.inbox, self.outbox):
+            folder.mkdir(exist_ok=True)
+        self.told: list[Mapping[str, Any]] = []
+        self.reported: Transport | None = None
+        self.config = Config(self.outbox, (WatchConfig(self.inbox, preset),), settle_s=settle_s, rescan_s=0.5)
+        self.ledger = Ledger(folders().ledger)
+        self.control = Control(folders(), self.ledger, Shelf(self.outbox))
+
+    async def serve(self, stop: asyncio.Event, up: threading.Event) -> None:
+        async with open_workshop(folders(), inline=True) as shop:
+            daemon = Daemon(self.config, shop, self.told.append, lambda _: self.reported)
+            async with daemon.running():
+                up.set()
+                await stop.wait()
+
+    def drop(self, name: str, seed: int = 0) -> Path:
+        noise = np.random.default_rng(seed).normal(0, 0.1, RATE_HZ)
+        part = self.inbox / f"{name}.part"
+        soundfile.write(part, noise, RATE_HZ, subtype="PCM_16", format="WAV")
+        return part.rename(self.inbox / name)
+
+    def wait(self, found: Callable[[], Any], what: str) -> Any:
+        until_s = time.monotonic() + WAIT_S
+        while not (value := found()):
+            assert time.monotonic() < until_s, f"no {what}; {self.states()}; {self.told[-3:]}"
+            time.sleep(0.02)
+        return value
+
+    def wait_for(self, name: str, state: str) -> str:
+        """The id of a job, once it is in this state."""
+
+        def found() -> str:
+            return next(
+                (j["id"] for j in self.control.jobs() if (j["name"], j["state"]) == (name, state)), ""
+            )
+
+        job_id: str = self.wait(found, f"{name} {state}")
+        return job_id
+
+    def states(self) -> dict[str, str]:
+        return {job["name"]: job["state"] for job in self.control.jobs()}
+
+
+@contextmanager
+def running(home: Path, preset: str = "quick", settle_s: float = 0.1) -> Iterator[Running]:
+    daemon = Running(home, preset, settle_s)
+    loop, stop, up = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(daemon.serve(stop, up))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert up.wait(WAIT_S)
+        yield daemon
+    finally:
+        for job in daemon.control.jobs():
+            if job["state"] in ("queued", "running"):
+                daemon.control.cancel(job["id"])  # a stage that waits would wait for ever
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(WAIT_S)
+        daemon.ledger.close()
+    assert not thread.is_alive()
+
+
+def refused(call: Callable[[], object]) -> tuple[str, str]:
+    with pytest.raises(DawbridgeError) as told:
+        call()
+    return told.value.code, told.value.message
+
+
+# cancel
+
+
+def test_a_running_job_that_is_cancelled_ends_and_the_next_one_runs(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("Slow.wav")
+        job_id = daemon.wait_for("Slow.wav", "running")
+        assert fakes.waiting.wait(WAIT_S)
+        (daemon.inbox / "quick").mkdir()
+        daemon.drop("Next.wav", 1).rename(daemon.inbox / "quick" / "Next.wav")
+        assert daemon.control.cancel(job_id) == {"ok": True, "job": job_id, "state": "cancelling"}
+        daemon.wait_for("Slow.wav", "cancelled")
+        daemon.wait_for("Next.wav", "done")
+        ended = [told for told in daemon.told if told["event"] == "job" and told["id"] == job_id]
+        assert [told["state"] for told in ended] == ["cancelled"]
+        code, message = refused(lambda: daemon.control.cancel(job_id))
+        assert (code, "cancelled already" in message) == ("ended", True)
+
+
+def test_a_waiting_job_that_is_cancelled_never_runs_and_can_be_retried(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("First.wav")
+        first = daemon.wait_for("First.wav", "running")
+        daemon.drop("Second.wav", 1)
+        second = daemon.wait_for("Second.wav", "queued")
+        assert daemon.control.cancel(second)["state"] == "cancelled"
+        assert daemon.states() == {"First.wav": "running", "Second.wav": "cancelled"}
+        assert daemon.control.retry(second) == {"ok": True, "job": second, "state": "queued"}
+        assert refused(lambda: daemon.control.retry(second))[0] == "under_way"
+        daemon.control.cancel(first)
+        daemon.wait_for("Second.wav", "running")
+
+
+def test_a_job_of_another_process_is_left_to_it(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        bounce = Bounce(Path("x.wav"), "x.wav", "f" * 64, "mix", RATE_HZ, 1, 1000)
+        job = Job("f" * 12, bounce, Preset("quick", {}), daemon.outbox, "queued", utc_now())
+        daemon.ledger.add_job(job, Path("x.wav"))
+        daemon.ledger.begin(job.id)
+        for call in (daemon.control.cancel, daemon.control.retry):
+            code, message = refused(lambda call=call: call(job.id))  # type: ignore[misc]
+            assert (code, "another process" in message) == ("elsewhere", True)
+        daemon.ledger.remove_job(job.id)
+
+
+@pytest.mark.parametrize(
+    "job_id", ["nobody", "", "../x", "a" * 1000, "x'; DROP TABLE jobs;--", "\ud800", "\0"]
+)
+def test_a_job_that_does_not_exist_is_told(dawbridge_home: Path, job_id: str) -> None:
+    ledger = Ledger(folders().ledger)
+    control = Control(folders(), ledger, Shelf(dawbridge_home))
+    for call in (control.job, control.cancel, control.retry):
+        assert refused(lambda call=call: call(job_id))[0] == "unknown_job"  # type: ignore[misc]
+    ledger.close()
+
+
+def test_a_daemon_that_does_not_answer_is_told_and_so_is_none(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.control.ANSWER_S", 0.1)
+    assert refused(lambda: require_daemon(folders()))[0] == "not_running"
+    ledger = Ledger(folders().ledger)
+    ledger.add_quarantined("x", Path("x.wav"), "quick", dawbridge_home, "incomplete", "cut off")
+    control = Control(folders(), ledger, Shelf(dawbridge_home))
+    monkeypatch.setattr(control, "_ask", lambda body: Control._ask(control, body, 0.1))
+    assert refused(lambda: control.cancel("x"))[0] == "silent"
+    ledger.close()
+
+
+# retry
+
+
+def test_a_failed_job_runs_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "bad") as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "failed")
+        fakes.calls.clear()
+        daemon.control.retry(job_id)
+        daemon.wait(lambda: "export" in fakes.calls, "second run")
+        daemon.wait_for("Song.wav", "failed")
+
+
+def test_a_done_job_is_not_run_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "done")
+        code, message = refused(lambda: daemon.control.retry(job_id))
+        assert (code, "done already" in message) == ("ended", True)
+
+
+def test_where_our_copy_is_gone_the_file_itself_is_read_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "bad") as daemon:
+        source = daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "failed")
+        for copy in folders().spool.iterdir():
+            copy.unlink()
+        fakes.calls.clear()
+        assert daemon.control.retry(job_id)["job"] == job_id
+        daemon.wait(lambda: "export" in fakes.calls, "second run")
+        daemon.wait_for("Song.wav", "failed")
+        for copy in folders().spool.iterdir():
+            copy.unlink()
+        source.rename(daemon.inbox.parent / "Song.wav")
+        code, message = refused(lambda: daemon.control.retry(job_id))
+        assert (code, "dawbridge process" in message) == ("gone", True)
+
+
+def test_a_quarantined_file_is_looked_at_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        broken = daemon.inbox / "Song.wav"
+        broken.write_text("this is no audio")
+        job_id = daemon.wait_for("Song.wav", "quarantined")
+        code, message = refused(lambda: daemon.control.retry(job_id))
+        assert (code, "Song.wav" in message) == ("unreadable", True)
+        assert daemon.states() == {"Song.wav": "quarantined"}
+        mended = daemon.drop("Other.wav").read_bytes()
+        daemon.wait_for("Other.wav", "done")
+        (daemon.inbox / "Other.wav").unlink()
+        with broken.open(
+            "r+b"
+        ) as file:  # in place, and with its old time: no watcher takes that for a new export
+            file.write(mended)
+        answer = daemon.control.retry(job_id)
+        assert answer["job"] != job_id
+        daemon.wait_for("Song.wav", "done")
+        assert refused(lambda: daemon.control.job(job_id))[0] == "unknown_job"
+
+
+# take
+
+
+def test_a_file_is_taken_with_the_preset_and_role_that_are_asked_for_and_only_once(
+    dawbridge_home: Path,
+) -> None:
+    with running(dawbridge_home, "bad", settle_s=1.0) as daemon:
+        source = daemon.drop("Song.wav")
+        job_id = daemon.control.take(str(source), "quick", "drums")["job"]
+        daemon.wait_for("Song.wav", "done")
+        stored = daemon.ledger.stored(job_id)
+        assert stored is not None
+        assert (stored.preset, stored.bounce.role) == ("quick", "drums")
+        time.sleep(1.6)  # the watcher's own turn has come
+        assert [job["id"] for job in daemon.control.jobs()] == [job_id]
+        again = daemon.control.take(str(source), "", "")
+        assert again["job"] != job_id
+        daemon.wait_for("Song.wav", "failed")
+
+
+def test_only_files_in_a_watched_folder_are_taken(dawbridge_home: Path, tmp_path: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        inside = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        outside = tmp_path / "outside.wav"
+        outside.write_bytes(inside.read_bytes())
+        (daemon.inbox / "link.wav").symlink_to(outside)
+        (daemon.inbox / "other").mkdir(exist_ok=True)
+        (daemon.inbox / "sub").mkdir()
+        (daemon.inbox / "sub" / "Deep.wav").write_bytes(inside.read_bytes())
+        paths = (
+            outside,
+            daemon.inbox / ".." / outside.name,
+            daemon.inbox / "sub" / ".." / "Song.wav",
+            daemon.inbox / "sub" / "Deep.wav",
+            daemon.inbox / "nobody.wav",
+            daemon.inbox / ".hidden.wav",
+            daemon.inbox,
+            Path("/etc/passwd"),
+            Path("/dev/zero"),
+            folders().ledger,
+        )
+        for path in paths:
+            assert refused(lambda path=path: daemon.control.take(str(path)))[0] == "outside", path  # type: ignore[misc]
+        assert refused(lambda: daemon.control.take(str(daemon.inbox / "link.wav")))[0] == "outside"
+        code, message = refused(lambda: daemon.control.take(str(inside), "quikc"))
+        assert (code, "'quick'" in message) == ("preset", True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(3,), ("x.wav",), ("",), ("/x\0.wav",), ("/\ud800.wav",), ("/x.wav", 3), ("/x.wav", "p" * 999), ("/x.wav", "", "solo")]
+)  # fmt: skip
+def test_nonsense_is_refused_before_anybody_is_asked(
+    dawbridge_home: Path, arguments: tuple[Any, ...]
+) -> None:
+    ledger = Ledger(folders().ledger)
+    with pytest.raises(UsageError):
+        Control(folders(), ledger, Shelf(dawbridge_home)).take(*arguments)
+    assert ledger.open_requests("daemon") == ()
+    ledger.close()
+
+
+def test_what_a_dead_daemon_left_undone_is_not_done_by_the_next_one(dawbridge_home: Path) -> None:
+    ledger = Ledger(folders().ledger)
+    ledger.request("daemon", {"name": "cancel", "job": "x"})
+    ledger.close()
+    with running(dawbridge_home) as daemon:
+        assert daemon.ledger.open_requests("daemon") == ()
+
+
+def test_a_daemon_that_ends_lets_nobody_wait(dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    told: list[tuple[str, bool]] = []
+
+    def takes_long(*_: Any, **__: Any) -> Job:
+        begun.set()
+        may_end.wait(WAIT_S)
+        raise ControlError("too late")
+
+    with running(dawbridge_home, settle_s=60.0) as daemon:
+        source = daemon.drop("Song.wav")
+        monkeypatch.setattr("bridge.daemon.take_up", takes_long)
+
+        def ask() -> None:
+            code, _ = refused(lambda: daemon.control.take(str(source)))
+            told.append((code, may_end.is_set()))
+            may_end.set()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert begun.wait(WAIT_S)
+        # leaving the block ends the daemon; its thread ends once `takes_long` may
+    asking.join(WAIT_S)
+    assert told == [("silent", False)]
+
+
+def test_a_fault_in_one_request_is_its_answer_and_stops_nothing(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        answer = daemon.ledger.ask("daemon", {"name": "dance"}, WAIT_S)
+        assert answer is not None and answer["code"] == "unexpected"
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+
+
+def test_the_reported_tempo_holds_for_a_bounce_that_tells_none_itself(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        daemon.reported = Transport(97.5, 6, 8)
+
+        def tempo(name: str, seed: int) -> tuple[Any, ...]:
+            daemon.drop(name, seed)
+            stored = daemon.ledger.stored(daemon.wait_for(name, "done"))
+            assert stored is not None
+            found = stored.bounce.tempo_map
+            if found is None:
+                return (stored.bounce.tempo_source,)
+            return (found.points[0].bpm, found.beats_per_bar, found.beat_unit, stored.bounce.tempo_source)
+
+        assert tempo("Plain.wav", 1) == (97.5, 6, 8, "transport")
+        assert tempo("Named_120bpm.wav", 2) == (120.0, 4, 4, "name")
+        sidecar = {"schema": 1, "project": "My Song", "track": "Master"}
+        (daemon.inbox / "Said.wav.dawbridge.json").write_text(json.dumps(sidecar))
+        assert tempo("Said.wav", 3) == ("estimated",)
+        told = next(job for job in daemon.control.jobs() if job["name"] == "Said.wav")
+        assert (told["project"], told["track"]) == ("My Song", "Master")
+        daemon.reported = None
+        assert tempo("Late.wav", 4) == ("estimated",)
+
+
+# the line
+
+
+def a_job(job_id: str) -> Job:
+    bounce = Bounce(Path("x.wav"), "x.wav", "f" * 64, "mix", RATE_HZ, 1, 1000)
+    return Job(job_id, bounce, Preset("p", {"separate": FakeSettings()}), Path("out"), "queued", utc_now())
+
+
+def test_jobs_run_in_the_order_they_came_and_one_that_waits_keeps_its_place() -> None:
+    async def go() -> None:
+        line = Line()
+        for job_id in ("a", "b", "a", "c"):
+            line.add(a_job(job_id))
+        assert list(line.waiting) == ["a", "b", "c"]
+        first, cancel = await line.next()
+        assert first.id == "a" and "a" in line and list(line.waiting) == ["b", "c"]
+        assert line.cancel("b")[0] == "gone"
+        assert line.cancel("a") == ("told", None) and cancel.is_set()
+        assert line.cancel("x") == ("unknown", None)
+        line.ended(first)
+        assert "a" not in line
+        assert (await line.next())[0].id == "c"
+        waits = asyncio.create_task(line.next())
+        await asyncio.sleep(0)
+        line.add(a_job("d"))
+        assert (await waits)[0].id == "d"
+
+    asyncio.run(go())
+
+
+# what came back
+
+
+def folder_with(outbox: Path, name: str, created_at: str, **changes: Any) -> Path:
+    folder = made_song(outbox / name)
+    told = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**told, "created_at": created_at, **changes}))
+    return folder
+
+
+def test_what_came_back_is_listed_newest_first_whatever_else_lies_in_the_outbox(tmp_path: Path) -> None:
+    folder_with(tmp_path, "Old", "2026-01-01T00:00:00Z", id="old")
+    folder_with(tmp_path, "New", "2026-03-01T00:00:00Z", id="new", revision=2)
+    folder_with(tmp_path, "Middle", "2026-02-01T00:00:00Z", id="middle", unknown_key={"x": 1})
+    folder_with(tmp_path, "Future", "2027-01-01T00:00:00Z", schema=99)
+    folder_with(tmp_path, ".building", "2027-01-01T00:00:00Z")
+    cut = folder_with(tmp_path, "Cut", "2027-01-01T00:00:00Z")
+    (cut / "manifest.json").write_bytes((cut / "manifest.json").read_bytes()[:200])
+    for name, content in (("Empty", b""), ("List", b"[]"), ("Binary", bytes(range(256)))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_bytes(content)
+    (tmp_path / "Folder" / "manifest.json").mkdir(parents=True)
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "live").mkdir()
+    if hasattr(os, "mkfifo"):
+        (tmp_path / "Pipe").mkdir()
+        os.mkfifo(tmp_path / "Pipe" / "manifest.json")  # reading it would never end
+        (tmp_path / os.fsdecode(b"bad\xff")).mkdir()
+    songs = Shelf(tmp_path).newest()
+    assert [(song.folder, song.id, song.revision) for song in songs] == [
+        ("New", "new", 2), ("Middle", "middle", 1), ("Old", "old", 1),
+    ]  # fmt: skip
+    assert [song.folder for song in Shelf(tmp_path).newest(1)] == ["New"]
+    assert Shelf(tmp_path / "nowhere").newest() == ()
+
+
+def test_a_folder_is_listed_once_it_is_there_and_no_longer_when_it_is_gone(tmp_path: Path) -> None:
+    outbox = tmp_path / "outbox"
+    outbox.mkdir()
+    shelf = Shelf(outbox)
+    assert shelf.newest() == ()
+    made_song(tmp_path / "Song").rename(outbox / "Song")
+    assert [song.folder for song in shelf.newest()] == ["Song"]
+    (outbox / "Song").rename(outbox / "Renamed")
+    assert [song.folder for song in shelf.newest()] == ["Renamed"]
+
+
+def test_an_outbox_in_which_nothing_happens_is_not_listed_again_until_half_a_minute_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [time.time() + 10.0]
+    shelf = Shelf(tmp_path, now_s=lambda: now_s[0])
+    made_song(tmp_path / "Song")
+    listed: list[Path] = []
+
+    def folders_of(outbox: Path) -> list[Path]:
+        listed.append(outbox)
+        return [outbox / "Song"]
+
+    monkeypatch.setattr("bridge.returned._folders", folders_of)
+    for _ in range(5):
+        assert len(shelf.newest()) == 1
+    assert len(listed) == 1
+    now_s[0] += 31.0
+    shelf.newest()
+    assert len(listed) == 2
+
+
+def test_a_folder_outside_of_the_outbox_has_no_name_in_it(dawbridge_home: Path) -> None:
+    ledger = Ledger(folders().ledger)
+    control = Control(folders(), ledger, Shelf(dawbridge_home / "outbox"))
+    assert control.folder_name(str(dawbridge_home / "outbox" / "Song (2)")) == "Song (2)"
+    assert control.folder_name(str(dawbridge_home / "elsewhere" / "Song")) is None
+    assert control.folder_name(None) is None
+    ledger.close()
+
+
+def test_the_scripts_that_ship_have_a_version() -> None:
+    assert all(part.isdecimal() for part in scripts_version().split("."))
+
+
+def test_an_error_of_control_crosses_processes() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(ControlError("no", "gone")))
+    assert (error.message, error.code) == ("no", "gone")
