@@ -152,3 +152,13 @@ class Stage:
             self._count += 1
             phrase = {"type": "phrase", "id": message["id"], "bar": bar, "notes": notes, "key": "C major"}
             heapq.heappush(self._coming, (at_ns, self._count, phrase))
+
+
+def note_ons(stage: Stage) -> list[tuple[int, bytes]]:
+    return [(at_ns, message) for at_ns, message in stage.player.sent if wire.is_note_on(message)]
+
+
+def tick_until(stage: Stage, ticks: int, bpm: float = 120.0) -> None:
+    for _ in range(ticks):
+        stage.midi(bytes((wire.CLOCK,)))
+        stage.run_beats(1 / 24, bpm)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 
 from bridge.live import wire
 from bridge.live.conductor import Wiring
-from bridge.live.controls import COMMANDS, FIELDS, Controls
-from tests.live_stage import MS, Stage, eighths
+from bridge.live.controls import FIELDS, Controls
+from tests.live_stage import MS, Stage, eighths, note_ons, tick_until
+from tests.live_trials import answered_on_line, hung_notes
 
-RECORDED = json.loads(Path(__file__).with_name("data_live_times.json").read_text(encoding="utf-8"))
 INTERNAL = Controls(clock="internal")
 BAR_NS = 2_000_000_000  # 4/4 at 120 bpm
 
@@ -26,16 +23,6 @@ def internal_stage(**changes: Any) -> Stage:
     stage = Stage(replace(INTERNAL, **changes))
     stage.conductor.start_internal(0)
     return stage
-
-
-def note_ons(stage: Stage) -> list[tuple[int, bytes]]:
-    return [(at_ns, message) for at_ns, message in stage.player.sent if wire.is_note_on(message)]
-
-
-def tick_until(stage: Stage, ticks: int, bpm: float = 120.0) -> None:
-    for _ in range(ticks):
-        stage.midi(bytes((wire.CLOCK,)))
-        stage.run_beats(1 / 24, bpm)
 
 
 def test_the_reply_starts_on_the_next_bar_line_and_lasts_the_bars_asked_for() -> None:
@@ -377,91 +364,10 @@ def test_another_metre_moves_the_bar_lines() -> None:
 
 def test_two_hundred_phrases_are_answered_on_their_bar_line() -> None:
     """With the times that the shipped model took; from 60 to 180 bpm, phrases of any length."""
-    random = Random(0)
-    times = iter([*RECORDED["first_bar_ms"]] * 2)
-
-    def recorded(ask: Mapping[str, Any], bar: int) -> tuple[float, list[list[Any]]]:
-        took = next(times) if bar == 0 else random.choice(RECORDED["next_bar_ms"])
-        return took, eighths(ask, bar)[1]
-
-    on_line = replies = 0
-    for _ in range(200):
-        bpm = random.uniform(60.0, 180.0)
-        stage = Stage(Controls(clock="internal", tempo=bpm, bars=2), write=recorded)
-        stage.conductor.start_internal(0)
-        stage.run_beats(random.uniform(0.0, 4.0), bpm)
-        for _ in range(random.randrange(1, 12)):
-            stage.play(random.randrange(48, 72), random.choice((0.25, 0.5, 1.0)), bpm)
-        ended = stage.companion.listener.last_end_beats
-        line = -(-(ended + 0.5) // 4) * 4
-        stage.run_beats(line - ended + 1.0, bpm)
-        replies += 1
-        first = note_ons(stage)[0][0] if note_ons(stage) else 0
-        on_line += abs(first - line * 60e9 / bpm) < 1 * MS
-    assert on_line / replies >= 0.995, f"{on_line} of {replies}"
-
-
-COMMAND_NAMES = [name for name in COMMANDS if name != "capture"]
-
-
-def random_step(stage: Stage, random: Random) -> None:
-    """One of all the things that can happen to a companion."""
-    pitch, channel = random.randrange(55, 70), random.randrange(2)
-    step = random.randrange(16)
-    if step < 3:
-        stage.midi(wire.note_on(channel, pitch, 90))
-        if random.random() < 0.8:
-            stage.midi(wire.note_off(channel, pitch))
-    elif step == 3:
-        stage.midi(wire.control(channel, 123, 0))
-    elif step == 4:
-        stage.midi(bytes((random.choice((wire.START, wire.CONTINUE)),)))
-    elif step == 5:
-        stage.midi(bytes((wire.STOP,)))
-        assert not stage.instrument().on, "stop means silence"
-    elif step == 6:
-        stage.midi(wire.song_position(random.randrange(0, 400)))
-    elif step == 7:
-        stage.conductor.command(random.choice(COMMAND_NAMES), stage.now_ns)
-    elif step == 8:
-        changes: dict[str, Any] = {
-            "mode": random.choice(("call", "continue", "loop")),
-            "thru": random.random() < 0.3,
-            "mute": random.random() < 0.1,
-            "channel": random.randrange(1, 17),
-            "beats_per_bar": random.choice((3, 4)),
-            "bars": random.randrange(1, 4),
-        }
-        stage.conductor.set_controls(replace(stage.conductor.controls, **changes), stage.now_ns)
-    elif step == 9:
-        stage.generator_hangs = random.random() < 0.1
-    else:
-        tick_until(stage, random.randrange(1, 80), random.uniform(90.0, 200.0))
-
-
-def overlapping(ask: Mapping[str, Any], bar: int) -> tuple[float, list[list[Any]]]:
-    """A bar of notes that last over bar lines and strike pitches that still sound; some come late."""
-    random = Random(f"{ask['id']} {bar}")
-    line = ask["from_beat"] + bar * 4.0
-    notes = [
-        [line + random.randrange(16) / 4, random.uniform(0.1, 7.0), random.randrange(58, 66), 90, "piano"]
-        for _ in range(12)
-    ]
-    return random.choice((20.0, 60.0, 2500.0)), sorted(notes)
+    assert answered_on_line(200) >= 0.995 * 200
 
 
 def test_ten_thousand_random_events_leave_no_hung_note() -> None:
     """An instrument that ignores "all notes off": each note must get its own end."""
-    random = Random(7)
-    hung = notes = 0
-    for _ in range(50):
-        stage = Stage(Controls(bars=2), write=overlapping)
-        for _ in range(200):
-            random_step(stage, random)
-        stage.midi(bytes((wire.STOP,)))
-        stage.run_beats(40.0)
-        stage.conductor.halt(stage.now_ns)
-        heard = stage.instrument()
-        notes += heard.notes
-        hung += len(heard.on)
+    notes, hung = hung_notes(50, 200)
     assert (notes > 1000, hung) == (True, 0)

@@ -50,6 +50,7 @@ from tests.live_jack import (
     live_child,
 )
 from tests.live_parent import kill_parents
+from tests.live_trials import answered_on_line, hung_notes
 
 DEMO_SONG = Path(__file__).parents[2] / "presets" / "demo" / "Demo Song.flac"
 SENDER_BPM, SENDER_BARS, VOICES = 240.0, 16, 4  # 1,024 notes in 16 s
@@ -372,9 +373,11 @@ def _ticks(heard: Ear) -> Figures:
 
 def _answer(running: Companion, heard: Ear, musician: Hand, bpm: float, eighths: int) -> Answer:
     """Play so many eighths from a bar line on, and hear what comes from the next bar line on that allows a rest."""
-    beat_ms = 60_000 / bpm
-    running.ask("tempo", round(bpm, 1))
-    zero_ms = _zero_ms(running, round(bpm, 1))
+    bpm = round(bpm, 1)
+    beat_ms, since = 60_000 / bpm, len(running.events)
+    running.ask("tempo", bpm)
+    running.wait(lambda: len(_states(running, since, bpm)) >= 8, "states")
+    zero_ms = _zero_ms(running, since, bpm)
     now_beat = (time.monotonic_ns() / 1e6 - zero_ms) / beat_ms
     first_beat = math.ceil(now_beat / 4 + 0.1) * 4.0
     for eighth in range(eighths):
@@ -384,25 +387,25 @@ def _answer(running: Companion, heard: Ear, musician: Hand, bpm: float, eighths:
         musician.send(wire.note_off(0, 60 + eighth % 12))
     ended_beat = first_beat + eighths / 2 - 0.1
     line_beat = math.ceil((ended_beat + Controls().rest_beats) / 4) * 4
-    line_ms, count = zero_ms + line_beat * beat_ms, len(running.events)
     heard.received.clear()
-    _sleep_until_ms(line_ms + 4.2 * beat_ms)
+    _sleep_until_ms(zero_ms + (line_beat + 4.2) * beat_ms)
     running.wait(lambda: not running.state["replying"], "the reply's end")
-    planned = {event.get("planned_beat") for _, event in running.events[count:] if event["event"] == "state"}
+    planned = {state["planned_beat"] for _, state in _states(running, since, bpm)}
+    line_ms = _zero_ms(running, since, bpm) + line_beat * beat_ms  # better known by now
     notes = [one.at_ns / 1e6 - line_ms for one in list(heard.received) if wire.is_note_on(one.message)]
     is_in_bar = bool(notes) and -BEFORE_MS <= notes[0] < 4 * beat_ms
     return Answer(line_beat in planned, is_in_bar, round(notes[0], 1) if notes else None)
 
 
-def _zero_ms(running: Companion, bpm: float) -> float:
-    """Where beat 0 lies, of the tempo that was just set: by the least delayed of some states."""
-    count = len(running.events)
+def _zero_ms(running: Companion, since: int, bpm: float) -> float:
+    """Where beat 0 lies, by the least delayed state."""
+    states = _states(running, since, bpm)
+    return min(at_s * 1e3 - float(state["beat"]) * 60_000 / bpm for at_s, state in states)
 
-    def states() -> list[tuple[float, Mapping[str, Any]]]:
-        return [one for one in running.events[count:] if one[1]["event"] == "state" and one[1]["bpm"] == bpm]
 
-    running.wait(lambda: len(states()) >= 12, "states", 5.0)
-    return min(at_s * 1e3 - float(state["beat"]) * 60_000 / bpm for at_s, state in states())
+def _states(running: Companion, since: int, bpm: float) -> list[tuple[float, Mapping[str, Any]]]:
+    """Those of a tempo, from an event on."""
+    return [one for one in running.events[since:] if one[1]["event"] == "state" and one[1]["bpm"] == bpm]
 
 
 def _sleep_until_ms(at_ms: float) -> None:
@@ -515,3 +518,14 @@ def peer() -> None:
 
 if __name__ == "__main__":
     {"separate": separate, "count": count, "peer": peer}[sys.argv[1]]()
+
+
+def replies_simulated() -> Mapping[str, Any]:
+    """200 phrases on a clock of their own."""
+    return {"phrases": 200, "on_line": answered_on_line(200)}
+
+
+def hung_simulated() -> Mapping[str, Any]:
+    """10,000 random events on a clock of their own, into an instrument that ignores "all notes off"."""
+    notes, hung = hung_notes(50, 200)
+    return {"events": 10_000, "notes": notes, "hung": hung}

@@ -94,6 +94,18 @@ PARTS: Mapping[str, Part] = {
         "ready within 1 s; private memory <= 60 MB",
         lambda told: told["worst_ready_s"] <= 1.0 and told["private_mb"] <= 60.0,
     ),
+    "replies_simulated": Part(
+        measures.replies_simulated,
+        60.0,
+        ">= 99.5% of 200 phrases answered on the next bar line, 60 to 180 bpm, with recorded generation times",
+        lambda told: told["on_line"] >= 0.995 * told["phrases"],
+    ),
+    "hung_simulated": Part(
+        measures.hung_simulated,
+        60.0,
+        "0 notes left on after 10,000 random events",
+        lambda told: told["hung"] == 0 and told["notes"] > 0,
+    ),
     "input_flood": Part(
         measures.input_flood,
         60.0,
@@ -147,9 +159,10 @@ def _measured(name: str) -> Figures:
     load = round(os.getloadavg()[0], 2)
     command = (sys.executable, "-m", "tests.benchmarks.live_timing", "--inside", name)
     limit_s = WAIT_FOR_OTHERS_S + part.limit_s + SLACK_S
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit_s, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     if done.returncode:
-        why = f"exit {done.returncode}, or no end within {part.limit_s:.0f} s"
+        sys.stderr.write(done.stderr)
+        why = f"exit {done.returncode}: a fault, or no end within {part.limit_s:.0f} s"
         return {"goal": part.goal, "holds": False, "failed": why, "load": load}
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {"goal": part.goal, "holds": part.holds(told), **told, "load": load}
