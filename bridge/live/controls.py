@@ -84,9 +84,12 @@ class Controls:
         if part == "drums":
             return 9
         pitched = [name for name in self.parts(part) if name != "drums"]
-        place = pitched.index(part) if part in pitched else 0
-        channel = (self.channel - 1 + place) % 16
-        return channel if channel != 9 or len(pitched) == 1 else 10
+        if len(pitched) == 1:
+            return self.channel - 1
+        free = [
+            channel for channel in (*range(self.channel - 1, 16), *range(self.channel - 1)) if channel != 9
+        ]
+        return free[pitched.index(part) if part in pitched else 0]
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Controls)}
