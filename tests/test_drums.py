@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -171,7 +172,11 @@ def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = play(hits, 10.0)
     whole = heard(samples)
     monkeypatch.setattr("bridge.transcribers.drums.BLOCK_HOPS", 1)  # 2.6 s
-    assert heard(samples) == whole
+    found = heard(samples)
+    # Sums may be rounded in another order where an array lies elsewhere in memory: levels agree to 1e-9 dB.
+    levels = [note.level_db for note in whole]
+    assert [note.level_db for note in found] == pytest.approx(levels, abs=1e-9)
+    assert [replace(note, level_db=0.0) for note in found] == [replace(note, level_db=0.0) for note in whole]
 
 
 def test_it_can_be_cancelled() -> None:

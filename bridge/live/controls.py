@@ -86,9 +86,8 @@ class Controls:
         pitched = [name for name in self.parts(part) if name != "drums"]
         if len(pitched) == 1:
             return self.channel - 1
-        free = [
-            channel for channel in (*range(self.channel - 1, 16), *range(self.channel - 1)) if channel != 9
-        ]
+        first = self.channel - 1
+        free: list[int] = [channel % 16 for channel in range(first, first + 16) if channel % 16 != 9]
         return free[pitched.index(part) if part in pitched else 0]
 
 
