@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from bridge.config import Folders, shipped
+from bridge.config import Folders
 from bridge.errors import ControlError, LiveError, UsageError
 from bridge.ledger import JobRow, Ledger
 from bridge.live.controls import COMMANDS
@@ -192,9 +191,3 @@ def require_daemon(folders: Folders) -> None:
             return
         lock.release()
     raise ControlError("No daemon runs. Start it with `dawbridge run`.", "not_running")
-
-
-@lru_cache(maxsize=1)
-def scripts_version() -> str:
-    """The version of the DAW scripts that ship with this dawbridge."""
-    return (shipped("daw_scripts") / "VERSION").read_text(encoding="utf-8").strip()

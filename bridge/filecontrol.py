@@ -25,8 +25,9 @@ from bridge import __version__
 from bridge.atomic import replacing
 from bridge.config import read_table
 from bridge.contracts import known_only, parse_object
-from bridge.control import PLAIN_ID, Control, scripts_version
+from bridge.control import PLAIN_ID, Control
 from bridge.errors import ControlError, DawbridgeError, UsageError
+from bridge.install import shipped_version
 from bridge.names import printable
 from bridge.settings import setting
 from bridge.sidecar import MAX_BPM, MIN_BPM
@@ -194,7 +195,7 @@ class FileControl:
             )
             self._reported = (self._clock(), transport)
             self._tell_metre(transport)
-        shipped = scripts_version()
+        shipped = shipped_version()
         if _is_older(version, shipped):
             warning = (
                 f"The {script} script is version {version}, this dawbridge ships {shipped}. "
@@ -253,7 +254,7 @@ class FileControl:
             "version": __version__,
             "updated_at": "",
             "pid": os.getpid(),
-            "scripts": scripts_version(),
+            "scripts": shipped_version(),
             "jobs": [self._job(job) for job in self._control.jobs(JOBS_TOLD)],
             "returned": [_song(song) for song in self._control.returned()],
             "live": self._live(),

@@ -188,12 +188,18 @@ def _tempo(
 
 
 def _sidecar_tempo(tempo: SidecarTempo, start_frames: int | None, rate: int) -> TempoMap:
-    """The DAW's own grid. Its bar lines are known where the tempo is constant from the timeline's zero."""
+    """The DAW's own grid. Its bar lines are known where it tells them, or the tempo is constant from its zero on."""
     changes = [(change.frames, change.bpm) for change in tempo.changes]
     if tempo.bpm is not None:
         changes.insert(0, (0, tempo.bpm))
-    found = tempo_from_changes(changes, rate, beats_per_bar=tempo.beats_per_bar, beat_unit=tempo.beat_unit)
-    if start_frames is None or len(found.points) > 1:
+    found = tempo_from_changes(
+        changes,
+        rate,
+        beats_per_bar=tempo.beats_per_bar,
+        beat_unit=tempo.beat_unit,
+        first_downbeat_frame=tempo.first_downbeat_frames or 0,
+    )
+    if tempo.first_downbeat_frames is not None or start_frames is None or len(found.points) > 1:
         return found
     return constant_tempo(
         found.points[0].bpm,

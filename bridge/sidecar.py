@@ -48,6 +48,7 @@ class SidecarTempo:
     beats_per_bar: int = setting(4, lo=1, hi=64)
     beat_unit: int = setting(4, choices=(1, 2, 4, 8, 16, 32))
     changes: tuple[TempoChange, ...] = ()
+    first_downbeat_frames: int | None = setting(None, lo=0, hi=MAX_FRAMES)  # after the bounce's first frame
 
 
 @dataclass(frozen=True)

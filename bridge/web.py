@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bridge import __version__
 from bridge.audience import Audience
 from bridge.contracts import parse_object
-from bridge.control import Control, scripts_version
+from bridge.control import Control
 from bridge.door import (
     MAX_BODY_BYTES,
     SAFE_HEADERS,
@@ -34,6 +34,7 @@ from bridge.door import (
     too_large,
 )
 from bridge.errors import DawbridgeError, UsageError
+from bridge.install import shipped_version
 from bridge.names import printable
 
 MAX_DETAIL = 2000
@@ -106,7 +107,7 @@ class Web:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     async def _health(self, request: Request) -> Any:
-        known = {"version": __version__, "pid": os.getpid(), "scripts": scripts_version()}
+        known = {"version": __version__, "pid": os.getpid(), "scripts": shipped_version()}
         return json_response({"ok": True} | (known if request.state.trusted else {}))
 
     async def _artifact(self, request: Request) -> Any:

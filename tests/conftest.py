@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long it takes to make up an example tells of the machine, and of who else is busy on it, not of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # The tests start many processes: let the first one keep the bytecode it compiles, for all others.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -18,9 +18,10 @@ import soundfile
 
 from bridge import jobs, lanes, presets
 from bridge.config import Config, WatchConfig, folders
-from bridge.control import Control, require_daemon, scripts_version
+from bridge.control import Control, require_daemon
 from bridge.daemon import Daemon
 from bridge.errors import ControlError, DawbridgeError, UsageError
+from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
 from bridge.line import Line
 from bridge.returned import Shelf
@@ -494,7 +495,7 @@ def test_a_folder_outside_of_the_outbox_has_no_name_in_it(dawbridge_home: Path) 
 
 
 def test_the_scripts_that_ship_have_a_version() -> None:
-    assert all(part.isdecimal() for part in scripts_version().split("."))
+    assert all(part.isdecimal() for part in shipped_version().split("."))
 
 
 def test_an_error_of_control_crosses_processes() -> None:

@@ -24,7 +24,7 @@ import soundfile
 
 from bridge import manifest
 from bridge.config import folders
-from bridge.control import scripts_version
+from bridge.install import shipped_version
 from bridge.ledger import Ledger
 
 RATE_HZ = 44_100
@@ -380,7 +380,7 @@ def test_a_script_tells_its_version_and_the_tempo_of_its_project(daemon: Running
     daemon.wait_for("ready")
     script = Script(daemon)
     transport = {"bpm": 97.5, "beats_per_bar": 3, "beat_unit": 4, "playing": False, "beat": 0.0}
-    version = scripts_version()
+    version = shipped_version()
     assert script.drop("hello", script="live", script_version=version, transport=transport) == {"ok": True}
     old = script.drop("hello", script="live", script_version="0")
     assert old["detail"] == daemon.wait_for("warning")["detail"]

@@ -14,9 +14,9 @@ import pytest
 
 from bridge import filecontrol
 from bridge.config import Folders, folders
-from bridge.control import scripts_version
 from bridge.errors import LiveError, UsageError
 from bridge.filecontrol import FileControl
+from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
 from bridge.live.controls import COMMANDS
 from bridge.returned import Shelf
@@ -124,7 +124,7 @@ def test_the_status_tells_jobs_with_stage_and_progress_and_what_came_back(desk: 
     desk.ledger.record(StageEvent("runs", "analyse", "running", 2.0, 8.0))
     desk.files.look()
     status = desk.status()
-    assert (status["schema"], status["pid"], status["scripts"]) == (1, os.getpid(), scripts_version())
+    assert (status["schema"], status["pid"], status["scripts"]) == (1, os.getpid(), shipped_version())
     assert len(status["jobs"]) == 20
     first, second = status["jobs"][:2]
     assert first == {
@@ -183,7 +183,7 @@ def test_an_inbox_or_outbox_that_is_away_is_not_made_anew_and_is_served_again_wh
     desk.inbox.mkdir()
     desk.outbox.mkdir()
     desk.files.look()
-    assert desk.send("hello", script="reaper", script_version=scripts_version()) == {"ok": True}
+    assert desk.send("hello", script="reaper", script_version=shipped_version()) == {"ok": True}
 
 
 # commands
@@ -204,7 +204,7 @@ def test_commands_reach_the_daemon_and_the_companion_and_are_answered_by_their_i
 
 def test_the_last_twenty_answers_are_kept(desk: Desk) -> None:
     for number in range(30):
-        desk.send("hello", f"c{number}", script="live", script_version=scripts_version())
+        desk.send("hello", f"c{number}", script="live", script_version=shipped_version())
     assert list(desk.status()["answers"]) == [f"c{number}" for number in range(10, 30)]
 
 
@@ -339,7 +339,7 @@ def test_a_fault_of_ours_is_its_answer_and_stops_nothing(desk: Desk, monkeypatch
 
     monkeypatch.setattr(desk.control, "cancel", breaks)
     assert desk.send("cancel", job="abc")["code"] == "unexpected"
-    assert desk.send("hello", "c2", script="live", script_version=scripts_version())["ok"]
+    assert desk.send("hello", "c2", script="live", script_version=shipped_version())["ok"]
 
 
 # hello
@@ -348,7 +348,7 @@ def test_a_fault_of_ours_is_its_answer_and_stops_nothing(desk: Desk, monkeypatch
 def test_a_script_that_is_older_is_told_once_and_answered_each_time(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filecontrol, "scripts_version", lambda: "1.10")
+    monkeypatch.setattr(filecontrol, "shipped_version", lambda: "1.10")
     for version, is_older in (
         ("1.9", True),
         ("1.9", True),

@@ -175,6 +175,13 @@ def test_tempo_changes_come_over(song: Path, spool: Path) -> None:
     assert bounce.key == "A minor"
 
 
+def test_a_bar_line_that_the_daw_tells_counts_where_the_tempo_changed_before(song: Path, spool: Path) -> None:
+    tempo = SidecarTempo(120.0, first_downbeat_frames=4_321)
+    write_sidecar(song, Sidecar(tempo=tempo, start_frames=1000))
+    bounce = take(song, spool=spool).bounce
+    assert bounce.tempo_map is not None and bounce.tempo_map.first_downbeat_frame == 4_321
+
+
 def test_start_goes_by_sidecar_then_bext(song: Path, spool: Path) -> None:
     tag_wav(song, Bext(start_frames=12_345), "DAW")
     assert take(song, spool=spool).bounce.start_frames == 12_345
