@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from bridge.live import wire
 from bridge.live.__main__ import LOST_EXIT
 from bridge.live.controls import Controls
 from bridge.live.ports import MidiPorts
+from bridge.livehost import session as session_module
+from bridge.livehost.piped import start_piped
 from tests.jack import HAVE_JACK, JackServer, jack_server, wait_until
 from tests.live_jack import (
     FLOOD_CLIENT,
@@ -261,6 +264,21 @@ class TestDeaths:
             running.wait(lambda: len(running.of("ready")) == 2, "another live process", AGAIN_S)
             running.wait(lambda: is_led_by_offs(heard.messages[before:]), "controllers before all else")
             assert running.warnings("The live process ended")
+
+    def test_a_live_process_that_dies_while_it_starts_again_is_tried_again(
+        self, doomed_server: JackServer, dawbridge_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        modules = iter(["bridge.live.probe"])  # knows no pipe, and ends at once
+
+        def start(module: str, *args: Any) -> Any:
+            return start_piped(next(modules, module), *args)
+
+        with companion(tmp_path, LiveConfig(midi="jack", controls=Controls(**QUICK))) as running:
+            monkeypatch.setattr(session_module, "start_piped", start)
+            os.kill(running.of("ready")[0]["pid"], signal.SIGKILL)
+            running.wait(lambda: running.warnings("The companion waits for it"), "line")
+            running.wait(lambda: len(running.of("ready")) == 2, "another live process", AGAIN_S)
+            assert len(running.warnings("The companion waits for it")) == 1
 
     def test_a_dead_jack_server_is_told_once_and_the_process_ends_without_a_hang(
         self, doomed_server: JackServer

@@ -29,6 +29,7 @@ BPM = 120.0
 BEATS = 8
 SETTLE_S = 0.3
 TIMEOUT_S = 20.0
+TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,12 @@ def measure_loop(api: str, port: str = "", timeout_s: float = TIMEOUT_S) -> Loop
     Raises:
         MidiError: no such port, nothing comes back, or no answer in time.
     """
-    command = [sys.executable, "-m", "bridge.live.loop", api, port]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        raise MidiError(
-            f"The loop test gave no answer within {timeout_s:.0f} s. Start the MIDI system anew."
-        ) from None
+    for _ in range(TRIES):
+        done = _in_a_child(api, port, timeout_s)
+        if (
+            done.returncode >= 0
+        ):  # else a MIDI library crashed, as JACK's does when clients come and go beside it
+            break
     told = (
         json.loads(done.stdout)
         if done.stdout
@@ -65,6 +65,16 @@ def measure_loop(api: str, port: str = "", timeout_s: float = TIMEOUT_S) -> Loop
     if "error" in told:
         raise MidiError(told["error"], "loop")
     return Loop(**told)
+
+
+def _in_a_child(api: str, port: str, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "bridge.live.loop", api, port]
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise MidiError(
+            f"The loop test gave no answer within {timeout_s:.0f} s. Start the MIDI system anew."
+        ) from None
 
 
 def main() -> int:
@@ -113,6 +123,7 @@ def _run(sender: rtmidi.MidiOut, receiver: rtmidi.MidiIn, port: str) -> dict[str
     time.sleep(SETTLE_S)
     is_real_time = player.is_real_time
     player.close()
+    time.sleep(SETTLE_S)  # what it sent last must be through before anybody stops hearing
     if not came:
         raise MidiError(
             f'Nothing came back through "{port or LOOP}". Join its output to its input, then try again.',
