@@ -31,7 +31,7 @@ from bridge.live.ports import MidiPorts, NoPorts, Ports
 TICK_S = 0.01
 SHORTEST_TICK_NS = 4_000_000  # under a flood of input
 SWITCH_S = 0.0002  # how long a thread may keep the others waiting for the interpreter
-CONTROL_PRIORITY = 10  # below the player's
+CONTROL_PRIORITY = 3  # below the player's
 MOST_WAITING = 50_000
 LOST_EXIT = 75  # the MIDI system died: start again
 STUCK_S = 4  # without a step of the interpreter, until the system ends the process

@@ -20,7 +20,7 @@ from bridge.live.schedule import Schedule, Strike
 from bridge.types import BeatLine
 
 SPIN_NS = 1_500_000
-FIFO_PRIORITY = 20  # above ordinary processes, below a JACK server's own threads
+FIFO_PRIORITY = 4  # above ordinary processes, below JACK: its server has 10 by default, its clients 5
 CLOSE_S = 2.0
 WINDOWS_TIME_CRITICAL = 15  # THREAD_PRIORITY_TIME_CRITICAL
 
