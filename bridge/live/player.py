@@ -20,6 +20,7 @@ from bridge.live.schedule import Schedule, Strike
 from bridge.types import BeatLine
 
 SPIN_NS = 1_500_000
+ORDINARY_SPIN_NS = 500_000  # without priority, whoever spins longer is made to wait longer where others are busy
 FIFO_PRIORITY = 4  # above ordinary processes, below JACK: its server has 10 by default, its clients 5
 CLOSE_S = 2.0
 WINDOWS_TIME_CRITICAL = 15  # THREAD_PRIORITY_TIME_CRITICAL
@@ -103,12 +104,13 @@ class Player:
 
     def _run(self, real_time: bool) -> None:
         self.is_real_time = real_time and raise_priority()
+        spin_ns = SPIN_NS if self.is_real_time else ORDINARY_SPIN_NS
         while self._is_open:
             due_ns = self._schedule.next_due_ns()
             if due_ns is None:
                 self._given.get()()
                 continue
-            wait_ns = due_ns - SPIN_NS - time.monotonic_ns()
+            wait_ns = due_ns - spin_ns - time.monotonic_ns()
             if wait_ns > 0:
                 with contextlib.suppress(queue.Empty):
                     self._given.get(timeout=wait_ns / 1e9)()
