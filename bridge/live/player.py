@@ -20,7 +20,7 @@ from bridge.live.schedule import Schedule, Strike
 from bridge.types import BeatLine
 
 SPIN_NS = 1_500_000
-ORDINARY_SPIN_NS = 500_000  # without priority, whoever spins longer is made to wait longer where others are busy
+ORDINARY_SPIN_NS = 500_000  # without priority, who spins longer is made to wait longer
 FIFO_PRIORITY = 4  # above ordinary processes, below JACK: its server has 10 by default, its clients 5
 CLOSE_S = 2.0
 WINDOWS_TIME_CRITICAL = 15  # THREAD_PRIORITY_TIME_CRITICAL
