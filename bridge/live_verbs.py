@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from bridge.config import LiveConfig, folders, load_config, parse_scalar, read_table
-from bridge.errors import UsageError
+from bridge.errors import InputError, UsageError
 from bridge.live.controls import COMMANDS, FIELDS, Controls, check
 from bridge.live.probe import SHOWN
 from bridge.terminal import PipeSafeConsole, narrator, print_json, print_rows
@@ -47,6 +47,8 @@ def live(
     from bridge.livehost.view import LiveView, event_line
 
     config = load_config()
+    if song is not None and not (song / "manifest.json").is_file():
+        raise InputError(f"{song} is no returned folder: it holds no manifest.json. Name one in the outbox.")
     controls = check(
         read_table(Controls, _controls_table(config.live.controls, set_ or []), "--set", UsageError)
     )

@@ -203,6 +203,8 @@ class TestWithChildren:
         (("live", "--set", "bars=0"), "bars = 0 is out of range"),
         (("live", "--set", "key=H minor"), '"H minor" is no key'),
         (("live", "--set", "part=kazoo"), '"kazoo" is no part'),
+        (("live", "--song", "no such folder"), "no such folder is no returned folder"),
+        (("demo", "--live", "--out", "/dev/null/x"), "/dev/null/x"),
         (("live", "--midi", "oss"), "must be one of auto, jack, alsa, core, winmm"),
     ],
 )

@@ -56,6 +56,7 @@ def run_live_demo(out: Path | None, tell: Tell) -> LiveDemoResult:
         LiveError: the companion did not start, or did not answer.
     """
     outbox = (out or Path(tempfile.mkdtemp(prefix="dawbridge-live-"))).absolute()
+    outbox.mkdir(parents=True, exist_ok=True)  # better told now than after the first reply
     try:
         api = choose_api().api
     except MidiError as exc:
