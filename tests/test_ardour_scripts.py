@@ -34,7 +34,9 @@ from tests.ardour import (
 )
 from tests.jack import jack_server, wait_until
 from tests.real import require_real
+from tests.reaper_songs import return_song
 from tests.test_daemon import RunningDaemon
+from tests.x11_keys import RIGHT, SPACE, press_keys
 
 pytestmark = [pytest.mark.real, pytest.mark.daw, pytest.mark.timeout(400)]
 
@@ -291,6 +293,88 @@ def test_an_undone_song_can_be_loaded_again_and_a_missing_stem_is_named(proof: P
 
 def test_choosing_a_song_loads_like_the_newest(proof: Proof) -> None:
     assert proof.lines["choose"] == proof.lines["load again"]
+
+
+@pytest.fixture(scope="module")
+def unloaded(tmp_path_factory: pytest.TempPathFactory) -> Proof:
+    """A song is loaded, undone, loaded again and unloaded: Ardour's question is answered no, yes, yes."""
+    require_real(HAVE_ARDOUR, "Ardour, Xvfb and JACK: apt-get install ardour xvfb jackd2")
+    base = tmp_path_factory.mktemp("unload")
+    home, outbox, folder = base / "ardour", base / "outbox", base / "proof"
+    for path in (home, outbox / ".dawbridge", folder):
+        path.mkdir(parents=True)
+    returned = return_song(outbox)
+    status = {"schema": 1, "returned": [{"folder": returned.name, "created_at": ""}]}
+    (outbox / ".dawbridge" / "status.json").write_text(json.dumps(status))
+    config = Config(outbox=outbox, watch=(WatchConfig(inbox=base / "inbox"),))
+    install.install(install.Place(install.DAWS["ardour"], scripts_folder(home), True), config)
+    asked = {
+        "DAWBRIDGE_BPM": str(BPM),
+        "DAWBRIDGE_SONG": str(made_song(folder)),
+        "DAWBRIDGE_START": "0",
+        "DAWBRIDGE_PROOF": str(folder),
+        "DAWBRIDGE_STORY": "unload",
+    }
+    script = Path(__file__).parent / "ardour_files" / "proof.lua"
+    with (
+        jack_server(1024, synchronous=False) as jack,
+        ardour_script(home, jack, script, asked, BPM) as ardour,
+    ):
+        for saved, keys in (
+            ("refused", (SPACE,)),
+            ("one_left", (RIGHT, SPACE)),
+            ("unloaded", (RIGHT, SPACE)),
+        ):
+            answer_box(ardour, keys, folder, ardour.session / f"{saved}.ardour")
+        await_file(folder, "done", ardour)
+        session = ardour.session
+    assert (folder / "done").read_text() == "done", (folder / "lines").read_text()
+    lines = dict(line.split(": ", 1) for line in (folder / "lines").read_text().splitlines())
+    return Proof(folder, session, returned, base / "inbox", lines)
+
+
+def answer_box(ardour: Ardour, keys: tuple[int, ...], folder: Path, saved: Path) -> None:
+    """Press keys in Ardour's box; returns when the session is saved after it."""
+
+    def is_answered() -> bool:
+        if ardour.process.poll() is not None or (folder / "done").exists():
+            raise RuntimeError(f"Ardour asked nothing: {ardour.log.read_text(errors='replace')[-2000:]}")
+        return press_keys(ardour.display, "Remove track", keys)
+
+    wait_until(is_answered, "Ardour asks", ARDOUR_LIMIT_S, 0.5)
+    wait_until(saved.exists, saved.name, ARDOUR_LIMIT_S)
+
+
+def names_of(root: ElementTree.Element) -> list[str]:
+    return [str(route.get("name")) for route in root.iterfind("Routes/Route")]
+
+
+def test_unload_leaves_the_session_as_it_was_before_the_load(unloaded: Proof) -> None:
+    before, after = content(unloaded.saved("before")), content(unloaded.saved("unloaded"))
+    for part in ("Routes", "RouteGroups", "Locations", "TempoMap"):
+        assert after[part] == before[part], part
+    for part in ("Sources", "Playlists"):  # of removed tracks Ardour keeps both, until it is told to clean up
+        assert set(before[part]) <= set(after[part])
+    played, exported = unloaded.exported("before"), unloaded.exported("unloaded")
+    assert played.any()
+    assert np.array_equal(played, exported)
+    assert len(names_of(unloaded.saved("loaded"))) > len(before["Routes"])
+    assert "holds nothing that dawbridge loaded" in unloaded.lines["unload again"]
+    assert "holds nothing that dawbridge loaded" in unloaded.lines["nothing to unload"]
+    assert unloaded.lines["load at last"] == unloaded.lines["load"]
+
+
+def test_a_track_that_was_changed_stays_and_is_named(unloaded: Proof) -> None:
+    before, left = names_of(unloaded.saved("before")), names_of(unloaded.saved("one_left"))
+    (stays,) = set(left) - set(before)
+    assert stays.startswith("lead")
+    assert unloaded.lines["unload"].endswith(f"Changed since and left alone: {stays}.")
+
+
+def test_who_answers_no_keeps_every_track(unloaded: Proof) -> None:
+    refused = names_of(unloaded.saved("refused"))
+    once = set(names_of(unloaded.saved("loaded"))) - set(names_of(unloaded.saved("before")))
+    assert len(refused) == len(names_of(unloaded.saved("before"))) + 2 * len(once)
 
 
 TEMPO_STEPS = """

@@ -3,12 +3,10 @@
 -- loaded a second time: each track's comment says what it holds.
 --
 -- All tracks come muted, so that nothing doubles what plays. The stems stand in a group of their own: one unmute sounds
--- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, and an emptied song can
--- be loaded again.
+-- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, an emptied song can be
+-- loaded again, and `unload` takes the tracks away.
 -- GPL-3.0-or-later
 
-local MARK = "dawbridge 1 %s %s" -- content, artifact
-local MARK_PATTERN = "dawbridge 1 (%x+) "
 local SAME_BPM = 0.05
 local MUTE_LIMIT_MS, LOOK_MS = 2000, 5
 local STEMS = { vocals = true, drums = true, bass = true, other = true }
@@ -19,6 +17,7 @@ local ORDER = {
 
 return function(core)
   local json, manifest, tempo, wav = core.use("json"), core.use("manifest"), core.use("tempo"), core.use("wav")
+  local mark = core.use("mark")
   local load = {}
 
   -- A folder of the outbox itself, not something elsewhere.
@@ -49,8 +48,8 @@ return function(core)
   -- The name of a track that holds this content, or nil. Tracks that an undo has emptied don't count.
   local function track_with(content)
     for route in Session:get_tracks():iter() do
-      local track = route:to_track()
-      if route:comment():match(MARK_PATTERN) == content and track:playlist():n_regions() > 0 then return route:name() end
+      local found = mark.of(route)
+      if found and found.content == content and route:to_track():playlist():n_regions() > 0 then return route:name() end
     end
   end
 
@@ -145,7 +144,7 @@ return function(core)
     for _, region in ipairs(regions) do
       local name = readable(artifact) .. (is_audio and "" or " " .. part_of(artifact, region))
       local track = add_track(tracks, name)
-      track:set_comment(MARK:format(found.content, artifact.name), nil)
+      mark.set(track, found.content, at, region:length():samples(), artifact.name)
       if STEMS[artifact.name] then group():add(track) end
       waiting[#waiting + 1] = { track = track, region = region, at = at }
     end
