@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lupa import lua54
@@ -348,21 +350,22 @@ def test_wrong_use_and_absent_daws_are_told_with_what_to_do(
 def test_a_folder_that_is_closed_to_us_is_named_and_keeps_nobody_else_waiting(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
-    def closed(path: Path) -> None:
-        if "REAPER" in path.parts:
-            raise PermissionError(13, "Permission denied", str(path))
+    def closing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def closed(path: Path, *args: Any, **more: Any) -> Any:
+            if "REAPER" in path.parts:
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **more)
+
+        return closed
 
     reaper, ardour = place(tmp_path, "reaper"), place(tmp_path, "ardour")
     if what == "read":
         install.install(reaper, config)
-        real_open = Path.open
-        monkeypatch.setattr(Path, "open", lambda path, *a, **k: (closed(path), real_open(path, *a, **k))[1])
+        monkeypatch.setattr(Path, "open", closing(Path.open))
     elif what == "write":
-        real = install.replacing
-        monkeypatch.setattr(install, "replacing", lambda path: (closed(path), real(path))[1])
+        monkeypatch.setattr(install, "replacing", closing(replacing))
     else:
-        real_mkdir = Path.mkdir
-        monkeypatch.setattr(Path, "mkdir", lambda path, *a, **k: (closed(path), real_mkdir(path, *a, **k))[1])
+        monkeypatch.setattr(Path, "mkdir", closing(Path.mkdir))
     monkeypatch.setattr("bridge.install_verbs.this_system", lambda: system(tmp_path, "linux"))
     told = RUN.invoke(app, ["install-scripts"])
     assert told.exit_code == 1
