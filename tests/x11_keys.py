@@ -7,7 +7,7 @@ import ctypes.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-RIGHT, SPACE = 0xFF53, 0x20  # keysyms
+ESCAPE, RIGHT, SPACE = 0xFF1B, 0xFF53, 0x20  # keysyms
 KEY_PRESS, KEY_RELEASE = 2, 3
 KEY_MASKS = {KEY_PRESS: 1, KEY_RELEASE: 2}
 
