@@ -316,6 +316,7 @@ def unloaded(tmp_path_factory: pytest.TempPathFactory) -> Proof:
         "DAWBRIDGE_START": "0",
         "DAWBRIDGE_PROOF": str(folder),
         "DAWBRIDGE_STORY": "unload",
+        "DAWBRIDGE_RETURNED": str(returned),
     }
     script = Path(__file__).parent / "ardour_files" / "proof.lua"
     with (
@@ -351,6 +352,20 @@ def answer_box(ardour: Ardour, keys: tuple[int, ...], folder: Path, saved: Path)
 
 def names_of(root: ElementTree.Element) -> list[str]:
     return [str(route.get("name")) for route in root.iterfind("Routes/Route")]
+
+
+def test_what_cannot_be_loaded_is_one_line_in_a_box_and_the_session_is_as_it_was(unloaded: Proof) -> None:
+    for label, line in (
+        ("future", "schema = 2 is newer than these scripts know. Run `dawbridge install-scripts`."),
+        ("half", "manifest.json is damaged (no JSON at character"),
+        ("changed", "has changed since it was made"),
+        ("other rate", "has changed since it was made (24000 frames at 48000 Hz)"),
+        ("recording", "Ardour records. Stop the recording, then try again."),
+        ("no session", "No session is open. Open one, then try again."),
+    ):
+        assert unloaded.lines[label].startswith("box: "), label
+        assert line in unloaded.lines[label], label
+    assert content(unloaded.saved("spoilt")) == content(unloaded.saved("before"))
 
 
 def test_unload_leaves_the_session_as_it_was_before_the_load(unloaded: Proof) -> None:

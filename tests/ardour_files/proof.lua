@@ -3,7 +3,8 @@
 -- it writes `lines` (what the actions said), `sent`, then waits for `go` (a returned file's path), and writes `done`: "done", or the error.
 -- Sessions are saved as before, loaded, again, undone and redone, and with one stem or all stems sounding as only_*.
 -- With DAWBRIDGE_STORY = "unload" a song that has come back is loaded and unloaded instead; Ardour then asks three times,
--- to be answered no, yes, yes. Sessions are saved as before, loaded, refused, one_left, unloaded.
+-- to be answered no, yes, yes. Before, DAWBRIDGE_RETURNED (the song's folder) is spoilt in several ways. Sessions are saved
+-- as before, spoilt, loaded, refused, one_left, unloaded.
 ardour { ["type"] = "SessionInit", name = "dawbridge test", description = "dawbridge's actions, one after the other" }
 
 local proof, said -- set when it runs: Ardour reads a script's head without `os`
@@ -144,12 +145,45 @@ local function unload (label, saved)
 	Session:save_state (saved)
 end
 
+-- Loads with a manifest that `change` has rewritten, which then is as it was.
+local function load_spoilt (label, change)
+	local path = os.getenv ("DAWBRIDGE_RETURNED") .. "/manifest.json"
+	local file = io.open (path)
+	local text = file:read ("a")
+	file:close ()
+	for _, one in ipairs ({ change (text), text }) do
+		file = io.open (path, "w")
+		file:write (one)
+		file:close ()
+		if one ~= text then act (label, "dawbridge_load") end
+	end
+end
+
+-- Loads while `Session`, as the action sees it, is another.
+local function load_in (label, session)
+	local own = Session
+	Session = session
+	act (label, "dawbridge_load")
+	Session = own
+end
+
+local function play_bad_input ()
+	load_spoilt ("future", function (text) return (text:gsub ('"schema": 1', '"schema": 2')) end)
+	load_spoilt ("half", function (text) return text:sub (1, #text // 2) end)
+	load_spoilt ("changed", function (text) return (text:gsub ('"sha256": "%x%x%x%x', '"sha256": "0000')) end)
+	load_spoilt ("other rate", function (text) return (text:gsub ('"sample_rate_hz": 48000', '"sample_rate_hz": 44100')) end)
+	load_in ("recording", { actively_recording = function () return true end })
+	load_in ("no session", nil)
+	Session:save_state ("spoilt")
+end
+
 local function play_unload ()
 	proof = os.getenv ("DAWBRIDGE_PROOF")
 	listen ()
 	set_up ()
 	let_run ()
 	Session:save_state ("before")
+	play_bad_input ()
 	act ("nothing to unload", "dawbridge_unload")
 	act ("load", "dawbridge_load")
 	let_run ()

@@ -201,7 +201,7 @@ return function(core)
     end)
     restore()
     if not ok then
-      core.fail("%s could not be loaded: %s Remove its new, empty tracks.", song.folder, core.line_of(problem))
+      core.fail("%s could not be loaded: %s `dawbridge: unload` removes its tracks.", song.folder, core.line_of(problem))
     end
     return count
   end
