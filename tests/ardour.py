@@ -72,7 +72,6 @@ class Ardour:
     log: Path
     bpm: float
     osc: socket.socket
-    display: str
     osc_port: int = 0
 
     def input_of(self, track: str) -> str:
@@ -356,7 +355,7 @@ def _started(
     env |= NO_AVX512 | asked | {"HOME": str(folder / "home"), "DAWBRIDGE_READY": str(folder / "ready")}
     session, log = folder / SESSION_NAME, folder / "ardour.log"
     command = ("ardour", "--no-splash", "--no-announcements", "-N", str(session), "-T", SCRIPT_NAME)
-    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc, asked["DISPLAY"])
+    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc)
 
 
 def _wait_until_ready(ardour: Ardour) -> None:

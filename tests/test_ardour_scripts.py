@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +34,7 @@ from tests.ardour import (
 )
 from tests.jack import jack_server, wait_until
 from tests.real import require_real
-from tests.reaper_songs import return_song
 from tests.test_daemon import RunningDaemon
-from tests.x11_keys import ESCAPE, RIGHT, SPACE, press_keys
 
 pytestmark = [pytest.mark.real, pytest.mark.daw, pytest.mark.timeout(400)]
 
@@ -51,7 +48,6 @@ JOB_LIMIT_S = 180.0
 STEMS = ("vocals", "drums", "bass", "other")
 NULL_DB = -80.0
 MOST_FRAMES_OFF = 2
-SHOWN_S = 1.0  # a box that has just come does not take every key yet
 
 Audio = npt.NDArray[np.float64]
 
@@ -295,105 +291,6 @@ def test_an_undone_song_can_be_loaded_again_and_a_missing_stem_is_named(proof: P
 
 def test_choosing_a_song_loads_like_the_newest(proof: Proof) -> None:
     assert proof.lines["choose"] == proof.lines["load again"]
-
-
-@pytest.fixture(scope="module")
-def unloaded(tmp_path_factory: pytest.TempPathFactory) -> Proof:
-    """A song is loaded, undone, loaded again and unloaded: Ardour's question is answered no, yes, yes."""
-    require_real(HAVE_ARDOUR, "Ardour, Xvfb and JACK: apt-get install ardour xvfb jackd2")
-    base = tmp_path_factory.mktemp("unload")
-    home, outbox, folder = base / "ardour", base / "outbox", base / "proof"
-    for path in (home, outbox / ".dawbridge", folder):
-        path.mkdir(parents=True)
-    returned = return_song(outbox)
-    status = {"schema": 1, "returned": [{"folder": returned.name, "created_at": ""}]}
-    (outbox / ".dawbridge" / "status.json").write_text(json.dumps(status))
-    config = Config(outbox=outbox, watch=(WatchConfig(inbox=base / "inbox"),))
-    install.install(install.Place(install.DAWS["ardour"], scripts_folder(home), True), config)
-    asked = {
-        "DAWBRIDGE_BPM": str(BPM),
-        "DAWBRIDGE_SONG": str(made_song(folder)),
-        "DAWBRIDGE_START": "0",
-        "DAWBRIDGE_PROOF": str(folder),
-        "DAWBRIDGE_STORY": "unload",
-        "DAWBRIDGE_RETURNED": str(returned),
-    }
-    script = Path(__file__).parent / "ardour_files" / "proof.lua"
-    with (
-        jack_server(1024, synchronous=False) as jack,
-        ardour_script(home, jack, script, asked, BPM) as ardour,
-    ):
-        for saved, keys in (
-            ("refused", (ESCAPE,)),
-            ("one_left", (RIGHT, SPACE)),
-            ("unloaded", (RIGHT, SPACE)),
-        ):
-            answer_box(ardour, keys, folder, ardour.session / f"{saved}.ardour")
-        await_file(folder, "done", ardour)
-        session = ardour.session
-    assert (folder / "done").read_text() == "done", (folder / "lines").read_text()
-    lines = dict(line.split(": ", 1) for line in (folder / "lines").read_text().splitlines())
-    return Proof(folder, session, returned, base / "inbox", lines)
-
-
-def answer_box(ardour: Ardour, keys: tuple[int, ...], folder: Path, saved: Path) -> None:
-    """Press keys in Ardour's box; returns when the session is saved after it."""
-
-    def is_answered() -> bool:
-        if ardour.process.poll() is not None or ((folder / "done").exists() and not saved.exists()):
-            raise RuntimeError(f"Ardour asked nothing: {ardour.log.read_text(errors='replace')[-2000:]}")
-        if press_keys(ardour.display, "Remove track", ()):
-            time.sleep(SHOWN_S)
-            press_keys(ardour.display, "Remove track", keys)
-        return saved.exists()
-
-    wait_until(is_answered, f"Ardour asks, and {saved.name}", ARDOUR_LIMIT_S, 0.1)
-
-
-def names_of(root: ElementTree.Element) -> list[str]:
-    return [str(route.get("name")) for route in root.iterfind("Routes/Route")]
-
-
-def test_what_cannot_be_loaded_is_one_line_in_a_box_and_the_session_is_as_it_was(unloaded: Proof) -> None:
-    for label, line in (
-        ("future", "schema = 2 is newer than these scripts know. Run `dawbridge install-scripts`."),
-        ("half", "manifest.json is damaged (no JSON at character"),
-        ("changed", "has changed since it was made"),
-        ("other rate", "has changed since it was made (24000 frames at 48000 Hz)"),
-        ("recording", "Ardour records. Stop the recording, then try again."),
-        ("no session", "No session is open. Open one, then try again."),
-    ):
-        assert unloaded.lines[label].startswith("box: "), label
-        assert line in unloaded.lines[label], label
-    assert content(unloaded.saved("spoilt")) == content(unloaded.saved("before"))
-
-
-def test_unload_leaves_the_session_as_it_was_before_the_load(unloaded: Proof) -> None:
-    before, after = content(unloaded.saved("before")), content(unloaded.saved("unloaded"))
-    for part in ("Routes", "RouteGroups", "Locations", "TempoMap"):
-        assert after[part] == before[part], part
-    for part in ("Sources", "Playlists"):  # of removed tracks Ardour keeps both, until it is told to clean up
-        assert set(before[part]) <= set(after[part])
-    played, exported = unloaded.exported("before"), unloaded.exported("unloaded")
-    assert played.any()
-    assert np.array_equal(played, exported)
-    assert len(names_of(unloaded.saved("loaded"))) > len(before["Routes"])
-    assert "holds nothing that dawbridge loaded" in unloaded.lines["unload again"]
-    assert "holds nothing that dawbridge loaded" in unloaded.lines["nothing to unload"]
-    assert unloaded.lines["load at last"] == unloaded.lines["load"]
-
-
-def test_a_track_that_was_changed_stays_and_is_named(unloaded: Proof) -> None:
-    before, left = names_of(unloaded.saved("before")), names_of(unloaded.saved("one_left"))
-    (stays,) = set(left) - set(before)
-    assert stays.startswith("lead")
-    assert unloaded.lines["unload"].endswith(f"Changed since and left alone: {stays}.")
-
-
-def test_who_answers_no_keeps_every_track(unloaded: Proof) -> None:
-    refused = names_of(unloaded.saved("refused"))
-    once = set(names_of(unloaded.saved("loaded"))) - set(names_of(unloaded.saved("before")))
-    assert len(refused) == len(names_of(unloaded.saved("before"))) + 2 * len(once)
 
 
 TEMPO_STEPS = """

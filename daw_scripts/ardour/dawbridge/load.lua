@@ -3,10 +3,12 @@
 -- loaded a second time: each track's comment says what it holds.
 --
 -- All tracks come muted, so that nothing doubles what plays. The stems stand in a group of their own: one unmute sounds
--- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, an emptied song can be
--- loaded again, and `unload` takes the tracks away.
+-- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, and an emptied song can
+-- be loaded again.
 -- GPL-3.0-or-later
 
+local MARK = "dawbridge 1 %s %s" -- content, artifact
+local MARK_PATTERN = "dawbridge 1 (%x+) "
 local SAME_BPM = 0.05
 local MUTE_LIMIT_MS, LOOK_MS = 2000, 5
 local STEMS = { vocals = true, drums = true, bass = true, other = true }
@@ -17,7 +19,6 @@ local ORDER = {
 
 return function(core)
   local json, manifest, tempo, wav = core.use("json"), core.use("manifest"), core.use("tempo"), core.use("wav")
-  local mark = core.use("mark")
   local load = {}
 
   -- A folder of the outbox itself, not something elsewhere.
@@ -48,8 +49,8 @@ return function(core)
   -- The name of a track that holds this content, or nil. Tracks that an undo has emptied don't count.
   local function track_with(content)
     for route in Session:get_tracks():iter() do
-      local found = mark.of(route)
-      if found and found.content == content and route:to_track():playlist():n_regions() > 0 then return route:name() end
+      local track = route:to_track()
+      if route:comment():match(MARK_PATTERN) == content and track:playlist():n_regions() > 0 then return route:name() end
     end
   end
 
@@ -144,7 +145,7 @@ return function(core)
     for _, region in ipairs(regions) do
       local name = readable(artifact) .. (is_audio and "" or " " .. part_of(artifact, region))
       local track = add_track(tracks, name)
-      mark.set(track, found.content, at, region:length():samples(), artifact.name)
+      track:set_comment(MARK:format(found.content, artifact.name), nil)
       if STEMS[artifact.name] then group():add(track) end
       waiting[#waiting + 1] = { track = track, region = region, at = at }
     end
@@ -201,7 +202,7 @@ return function(core)
     end)
     restore()
     if not ok then
-      core.fail("%s could not be loaded: %s `dawbridge: unload` removes its tracks.", song.folder, core.line_of(problem))
+      core.fail("%s could not be loaded: %s Remove its new, empty tracks.", song.folder, core.line_of(problem))
     end
     return count
   end
