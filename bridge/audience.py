@@ -58,6 +58,10 @@ class Audience:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client, until it leaves, is too slow, or the daemon stops."""
+        if scope["method"] == "HEAD":  # it has all it asked for: nobody listens
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         if len(self._clients) >= MAX_CLIENTS:
             busy = HttpError(503, "busy", f"{MAX_CLIENTS} clients listen already. End one of them.")
             await refuse(busy, scope, receive, send)

@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -40,7 +40,10 @@ LOOK_S = 0.5
 ALIVE_S = 5.0
 MAX_BYTES = 64_000
 MAX_COMMANDS = 50  # taken in one look
-MAX_ENTRIES = 500  # of a folder, looked at in one look
+MAX_ENTRIES = 20_000  # of a folder, looked at in one look: 10 ms
+TAKING_S = (
+    1.0  # when so much of a look is over, further commands wait: the status is the daemon's sign of life
+)
 MAX_TEXT = 500
 JOBS_TOLD = 20
 ANSWERS_TOLD = 20
@@ -51,6 +54,7 @@ METRE_S = 1.0  # how long the companion may take to hear the metre
 log = logging.getLogger(__name__)
 
 Tell = Callable[[Mapping[str, Any]], None]
+_Mark = tuple[Path, int]
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class FileControl:
         self._tell = tell
         self._clock = clock
         self._answers: dict[str, Mapping[str, Any]] = {}
-        self._stuck: set[tuple[Path, int]] = set()  # command files that can't be deleted: taken once
+        self._stuck: set[_Mark] = set()  # command files that can't be deleted: taken once
         self._greeted: set[tuple[str, str]] = set()
         self._reported: tuple[float, Transport] | None = None
         self._metre: tuple[object, int, int] | None = None  # the companion's process, and what it was told
@@ -119,19 +123,18 @@ class FileControl:
 
     def look(self) -> None:
         """Take the commands that lie there, then write the status if it is time."""
+        until_s = self._clock() + TAKING_S
         for inbox in self._inboxes:
-            for path in _command_files(inbox / FOLDER):
-                self._take(path)
+            for path in _command_files(inbox / FOLDER, self._stuck):
+                if self._clock() < until_s:
+                    self._take(path)
         self._write_status()
 
     # commands
 
     def _take(self, path: Path) -> None:
-        try:
-            mark = (path, path.lstat().st_mtime_ns)
-        except OSError:
-            return
-        if mark in self._stuck:
+        mark = _mark(path)
+        if mark is None:
             return
         raw: bytes | ControlError
         try:
@@ -282,7 +285,7 @@ def _song(song: Mapping[str, Any]) -> dict[str, Any]:
     return {key: song[key] for key in ("id", "folder", "name", "created_at", "revision", "project", "track")}
 
 
-def _command_files(folder: Path) -> list[Path]:
+def _command_files(folder: Path, but: Set[_Mark]) -> list[Path]:
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):  # a link: what lies behind it is not ours to delete
             return []
@@ -290,7 +293,15 @@ def _command_files(folder: Path) -> list[Path]:
             names = sorted(entry.name for entry in islice(entries, MAX_ENTRIES) if _is_command(entry))
     except OSError:  # not made yet, or its disk is away
         return []
-    return [folder / name for name in names[:MAX_COMMANDS]]
+    return list(islice((folder / name for name in names if _mark(folder / name) not in but), MAX_COMMANDS))
+
+
+def _mark(path: Path) -> _Mark | None:
+    """What tells one command file from the next of its name; None where it is gone."""
+    try:
+        return path, path.lstat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _is_command(entry: os.DirEntry[str]) -> bool:

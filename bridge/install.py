@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -149,8 +150,45 @@ def install(place: Place, config: Config, *, dry_run: bool = False) -> tuple[Ste
     """Write the scripts and their paths; what was done, file by file.
 
     Raises:
-        InstallError: a file of that name stands there that isn't ours; nothing was written then.
+        InstallError: a file of that name stands there that isn't ours, and nothing was written; or the folder can't
+            be read or written.
     """
+    with _access_told(place.folder):
+        return _install(place, config, dry_run)
+
+
+def uninstall(place: Place, *, dry_run: bool = False) -> tuple[Step, ...]:
+    """Remove what we wrote and nobody changed; what was done, file by file.
+
+    Raises:
+        InstallError: the folder can't be read or written.
+    """
+    with _access_told(place.folder):
+        return _uninstall(place, dry_run)
+
+
+def remember(folders: Folders, place: Place, *, forget: bool = False) -> None:
+    """Keep in mind that a DAW's scripts lie where `--path` said."""
+    moved = {name: list(paths) for name, paths in _moved(folders).items()}
+    known = moved.setdefault(place.daw.name, [])
+    known[:] = [path for path in known if path != str(place.folder)]
+    if not forget:
+        known.append(str(place.folder))
+    folders.state.mkdir(parents=True, exist_ok=True)
+    with replacing(_moved_file(folders)) as file:
+        file.write(json.dumps(moved, indent=1).encode())
+
+
+def look(place: Place, config: Config) -> Installed:
+    """How the scripts in a place stand."""
+    try:
+        with _access_told(place.folder):
+            return _look(place, config)
+    except InstallError as exc:
+        return Installed(place, "changed", exc.message)
+
+
+def _install(place: Place, config: Config, dry_run: bool) -> tuple[Step, ...]:
     record = _read_record(place.folder)
     wanted = _files(place, config)
     steps = [_step(place.folder, name, body, record) for name, body in wanted.items()]
@@ -164,8 +202,7 @@ def install(place: Place, config: Config, *, dry_run: bool = False) -> tuple[Ste
     return tuple(steps)
 
 
-def uninstall(place: Place, *, dry_run: bool = False) -> tuple[Step, ...]:
-    """Remove what we wrote and nobody changed; what was done, file by file."""
+def _uninstall(place: Place, dry_run: bool) -> tuple[Step, ...]:
     record = _read_record(place.folder)
     steps = [
         _removal(place.folder, name, digests, "")
@@ -184,24 +221,19 @@ def uninstall(place: Place, *, dry_run: bool = False) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def remember(folders: Folders, place: Place, *, forget: bool = False) -> None:
-    """Keep in mind that a DAW's scripts lie where `--path` said."""
-    moved = {name: list(paths) for name, paths in _moved(folders).items()}
-    known = moved.setdefault(place.daw.name, [])
-    known[:] = [path for path in known if path != str(place.folder)]
-    if not forget:
-        known.append(str(place.folder))
-    folders.state.mkdir(parents=True, exist_ok=True)
-    with replacing(_moved_file(folders)) as file:
-        file.write(json.dumps(moved, indent=1).encode())
-
-
-def look(place: Place, config: Config) -> Installed:
-    """How the scripts in a place stand."""
+@contextmanager
+def _access_told(folder: Path) -> Iterator[None]:
     try:
-        record = _read_record(place.folder)
-    except InstallError as exc:
-        return Installed(place, "changed", exc.message)
+        yield
+    except OSError as exc:
+        raise InstallError(
+            f"{folder}: {exc.filename or 'a file'} can't be read or written ({exc.strerror}). Mend that, then "
+            "run: dawbridge install-scripts"
+        ) from exc
+
+
+def _look(place: Place, config: Config) -> Installed:
+    record = _read_record(place.folder)
     if not record.files:
         return Installed(place, "missing", "not installed")
     if record.version != (newest := shipped_version()):

@@ -73,7 +73,7 @@ class Reaper:
         self.menus: list[str] = []
         self.choice = 0
         self.is_window_open = False
-        self.fails_at = ""  # a function that raises when it is called
+        self.fails_at = ""  # functions that raise when they are called
         self._deferred: list[Any] = []
         self._at_exit: list[Any] = []
         self._refresh = 0
@@ -162,7 +162,7 @@ class Reaper:
         function = (REAPER if table == "reaper" else GFX)[name]
         values = self._checked(function, arguments[:count])
         self.calls.append(name)
-        if name == self.fails_at:
+        if name in self.fails_at.split():
             raise RuntimeError(f"{name} failed")
         method: Callable[..., Any] = getattr(self, f"_{table}_{name}")
         return self._wrapped(method(*values))

@@ -333,6 +333,42 @@ def test_a_command_that_cannot_be_deleted_is_obeyed_once(desk: Desk, monkeypatch
     assert len(desk.told) == 1
 
 
+def test_what_nobody_can_delete_or_is_no_command_keeps_no_command_waiting(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for number in range(filecontrol.MAX_COMMANDS):
+        (desk.commands / f"a{number:03}.json").write_text("{}")
+    for number in range(2000):
+        (desk.commands / f".left-{number}.tmp").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        desk.files.look()
+    add_job(desk, "abc")
+    desk.send("cancel", "z", job="abc")
+    assert desk.control.asked == [{"name": "cancel", "job": "abc"}]
+
+
+def test_commands_that_take_long_do_not_silence_the_status(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(job_id: str) -> Mapping[str, Any]:
+        desk.now_s += 5.0  # as where the daemon gives no answer
+        return {}
+
+    monkeypatch.setattr(desk.control, "cancel", slowly)
+    for number in range(6):
+        body = {"command": "cancel", "job": "abc"}
+        (desk.commands / f"c{number}.json").write_text(json.dumps(body))
+    desk.files.look()
+    assert set(desk.status()["answers"]) == {"c0"}
+    for _ in range(5):
+        desk.files.look()
+    assert len(desk.status()["answers"]) == 6
+
+
 def test_a_fault_of_ours_is_its_answer_and_stops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: Any) -> Mapping[str, Any]:
         raise ZeroDivisionError

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lupa import lua54
 from typer.testing import CliRunner
 
 from bridge import doctor, install
@@ -341,6 +344,50 @@ def test_wrong_use_and_absent_daws_are_told_with_what_to_do(
         assert line in " ".join(told.stderr.split()) and f"install-scripts {daw} --path" in " ".join(
             told.stderr.split()
         )
+
+
+@pytest.mark.parametrize("what", ["write", "read", "folder"])
+def test_a_folder_that_is_closed_to_us_is_named_and_keeps_nobody_else_waiting(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    def closing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def closed(path: Path, *args: Any, **more: Any) -> Any:
+            if "REAPER" in path.parts:
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **more)
+
+        return closed
+
+    reaper, ardour = place(tmp_path, "reaper"), place(tmp_path, "ardour")
+    if what == "read":
+        install.install(reaper, config)
+        monkeypatch.setattr(Path, "open", closing(Path.open))
+    elif what == "write":
+        monkeypatch.setattr(install, "replacing", closing(replacing))
+    else:
+        monkeypatch.setattr(Path, "mkdir", closing(Path.mkdir))
+    monkeypatch.setattr("bridge.install_verbs.this_system", lambda: system(tmp_path, "linux"))
+    told = RUN.invoke(app, ["install-scripts"])
+    assert told.exit_code == 1
+    assert "Permission denied" in told.stderr and "REAPER" in told.stderr
+    assert look(ardour, config).state == "moved"  # it went on; the command reads its own configuration
+    if what == "read":
+        assert "Permission denied" in look(reaper, config).detail
+        assert RUN.invoke(app, ["install-scripts", "reaper", "--uninstall"]).exit_code == 1
+
+
+def test_homes_and_folders_may_have_any_name(tmp_path: Path) -> None:
+    home = tmp_path / 'Zoë\'s "Größe" 音楽 & Co'
+    told = Config(outbox=home / "aus gang", watch=(WatchConfig(inbox=home / "ein\\gang\n#1"),))
+    for name, platform in (("reaper", "darwin"), ("ardour", "linux"), ("live", "win32")):
+        found = place(home, name, platform)
+        install.install(found, told)
+        assert look(found, told).state == "installed"
+        body = (found.folder / found.daw.paths_file).read_text(encoding="utf-8")
+        table = lua54.LuaRuntime().execute(body) if name == "ardour" else json.loads(body)
+        assert (table["inbox"], table["outbox"]) == (str(told.watch[0].inbox), str(told.outbox))
+        uninstall(found)
+        assert files_of(found.folder) == {}
 
 
 def test_a_record_that_is_damaged_or_leads_elsewhere_is_refused(tmp_path: Path, config: Config) -> None:

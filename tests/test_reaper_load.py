@@ -377,6 +377,21 @@ def test_what_reaper_refuses_halfway_is_taken_away_again(desk: Desk, function: s
     assert sum(not source.is_destroyed for source in reaper.sources) == held  # those went with their tracks
 
 
+def test_what_cannot_be_taken_away_again_is_one_undo_step_and_reaper_is_left_as_it_should_be(
+    desk: Desk,
+) -> None:
+    return_song(desk.outbox)
+    project = session()
+    before = project.state()
+    reaper = Reaper(project)
+    reaper.fails_at = "MIDI_Sort DeleteTrack"
+    reaper.run(desk.script("load"))  # it checks that block and refresh are closed
+    (box,) = reaper.boxes
+    assert "MIDI_Sort failed" in box and box.endswith("Undo takes away what is left of it.")
+    assert only_view(project.state()) == only_view(before)
+    assert [step.name for step in project.undo] == ["dawbridge: load Song"]
+
+
 def test_the_newest_song_is_loaded_though_a_damaged_folder_lies_beside_it(desk: Desk) -> None:
     return_song(desk.outbox, "Older", created_at="2026-11-20T10:00:00Z")
     return_song(desk.outbox, "Newest", job="ffff", created_at="2026-11-24T10:00:00Z")

@@ -539,6 +539,18 @@ def test_the_same_connection_serves_one_request_after_the_other_also_after_an_er
 # slow clients
 
 
+def test_head_gets_the_head_alone_and_the_connection_serves_on(door: Served) -> None:
+    with door.connect() as connection:
+        for path in ("/health", "/jobs", "/returned/abc/vocals", "/live", "/nothing", "/events"):
+            heard = b""
+            for method in ("HEAD", "GET"):
+                head = f"{method} {path if method == 'HEAD' else '/health'} HTTP/1.1\r\nHost: localhost\r\n"
+                connection.sendall(f"{head}Authorization: Bearer {door.token}\r\n\r\n".encode())
+            heard = read_until(connection, b'"scripts"')
+            assert heard.count(b"HTTP/1.1 ") == 2, path
+            assert heard.split()[1] == (b"404" if path == "/nothing" else b"200"), path
+
+
 def test_hundreds_of_half_open_connections_leave_room_for_an_honest_client(web: Served) -> None:
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(web.connect()) for _ in range(300)]

@@ -219,21 +219,25 @@ return function(core)
     reaper.SetMediaTrackInfo_Value(made[#made], "I_FOLDERDEPTH", #plan.parts > 0 and -2 or -1)
   end
 
+  local function take_back(made, plan)
+    for index = #made, 1, -1 do reaper.DeleteTrack(made[index]) end
+    destroy(plan)
+  end
+
   local function build_in_one_step(song, found, plan)
     local restore_view, place, made = core.remember_view(), place_for(found), {}
     reaper.Undo_BeginBlock2(0)
     reaper.PreventUIRefresh(1)
     local ok, problem = pcall(build, made, place, song, found, plan)
-    if not ok then
-      for index = #made, 1, -1 do reaper.DeleteTrack(made[index]) end
-      destroy(plan)
-    end
-    restore_view()
-    reaper.PreventUIRefresh(-1)
-    reaper.Undo_EndBlock2(0, "dawbridge: load " .. song.folder, ok and -1 or 0)
+    local is_clean, left = ok or pcall(take_back, made, plan), ""
+    if not is_clean then left = " Undo takes away what is left of it." end
+    local is_restored, fault = pcall(restore_view)
+    reaper.PreventUIRefresh(-1) -- whatever failed: else REAPER draws nothing any more
+    reaper.Undo_EndBlock2(0, "dawbridge: load " .. song.folder, (ok or not is_clean) and -1 or 0)
     reaper.TrackList_AdjustWindows(false)
     reaper.UpdateArrange()
-    if not ok then core.fail("%s could not be loaded: %s", song.folder, core.line_of(problem)) end
+    if not ok then core.fail("%s could not be loaded: %s%s", song.folder, core.line_of(problem), left) end
+    if not is_restored then error(fault, 0) end
     reaper.Main_OnCommand(BUILD_PEAKS, 0)
   end
 
