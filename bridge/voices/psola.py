@@ -133,7 +133,8 @@ def _voiced(pitch: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64
 
 def _at(values: npt.NDArray[np.float64], times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The value of the hop nearest to each time."""
-    return values[np.clip(np.round(times_s / HOP_S).astype(int), 0, values.size - 1)]
+    hops = np.clip(np.round(times_s / HOP_S).astype(int), 0, values.size - 1)
+    return np.asarray(values[hops])
 
 
 def _manipulation(mid: Any, pitch: Any, pitch_factor: float, duration_factor: float) -> Any:
