@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ from bridge.errors import StageError
 from bridge.grid import read_grid
 from bridge.progress import Report, part_of
 from bridge.settings import setting
-from bridge.types import Artifact, Context, Grid, Made, Skip
+from bridge.types import Artifact, Context, Grid, Made, Skip, Span
 from bridge.voices import psola
 from bridge.voices.character import CHARACTERS
 from bridge.voices.consent import Permit, require_consent
 from bridge.voices.converter import Converter, Transposition
+from bridge.voices.deess import deess
 from bridge.voices.f0 import F0Track, track_f0
+from bridge.voices.guard import fall_back, find_doubtful
+from bridge.voices.loudness import carry_loudness
 from bridge.voices.pieces import Piece, cut_pieces, over_pieces
+from bridge.voices.tuning import tune
 
 STAGE_VERSION = "2"
 
@@ -43,14 +48,28 @@ class ConvertSettings:
         help="semitones for the whole song; auto: as suits the voice",
     )
     mend_f0: bool = setting(True, help="two pitch trackers mend each other's octave errors")
+    tune: float = setting(0.0, lo=0.0, hi=1.0, help="how far each note moves toward the song's key")
+    carry_loudness: bool = setting(True, help="the singer's loudness and consonants on the new voice")
+    guard: bool = setting(True, help="noise, bleed and choirs stay as they are instead of being sung aloud")
+    deess: float = setting(0.5, lo=0.0, hi=1.0, help="how far sharp s sounds are turned down")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of the vocals, and what a musician should know of it."""
+
+    voice: Samples  # (channels, frames), as long as the vocals
+    transposition: Transposition
+    left_as_sung: tuple[Span, ...]  # what the guard kept from the converter, in s from the bounce's start
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One piece of singing, and what is known of it."""
+    """One piece of singing, and what is known of it; times and hops count from the piece's first frame."""
 
     piece: Piece
-    f0: F0Track  # of the piece, its hop 0 at the piece's first frame
+    f0: F0Track
+    doubtful: tuple[Span, ...]
 
 
 def permit(settings: ConvertSettings, voices_dir: Path) -> dict[str, Any]:
@@ -78,15 +97,10 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     if not (song.sings and song.singing):
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     vocals, rate = audio.read_raw(source)
-    voice, moved = convert_vocals(vocals, rate, song, converter, settings, context.report)
+    made = convert_vocals(vocals, rate, song, converter, settings, context.report)
     path = context.workdir / "voice.wav"
-    audio.write_float_wav(path, voice, rate)
-    sung_s = sum(span.end_s - span.start_s for span in song.singing)
-    facts = {
-        "voice": _facts(permitted),
-        "transposition": {"semitones": moved.semitones, "reason": moved.reason},
-    }
-    return Made({"voice": path}, f"{sung_s:.0f} s of singing as {settings.voice!r}; {moved.reason}", facts)
+    audio.write_float_wav(path, made.voice, rate)
+    return Made({"voice": path}, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made)})
 
 
 def open_converter(permitted: Permit) -> Converter:
@@ -107,17 +121,16 @@ def open_converter(permitted: Permit) -> Converter:
 
 def convert_vocals(
     vocals: Samples, rate: int, song: Grid, converter: Converter, settings: ConvertSettings, report: Report
-) -> tuple[Samples, Transposition]:
-    """`vocals`, (channels, frames), with all singing in the converter's voice, and how far it was moved."""
+) -> Converted:
+    """`vocals`, (channels, frames), with all singing in the converter's voice."""
     pieces = cut_pieces(vocals, rate, song.singing)
-    passages = _heard(vocals, rate, pieces, settings)
+    passages = _heard(vocals, rate, pieces, settings, part_of(report, 0, 2))
     moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
-    sung_in = {passage.piece: passage for passage in passages}
-
-    def sing(piece: Piece) -> Samples:
-        return converter.convert(piece.of(vocals), rate, sung_in[piece].f0, moved.semitones)
-
-    return over_pieces(vocals, pieces, sing, part_of(report, 0, 1)), moved
+    sung = partial(
+        _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
+    )
+    voice = sung(vocals, vocals, passages, report=part_of(report, 1, 2))
+    return Converted(voice, moved, _absolute(passages, rate))
 
 
 def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transpose: str) -> Transposition:
@@ -130,9 +143,73 @@ def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transp
     return converter.transposition(F0Track(np.concatenate(hz), np.concatenate(confidence)))
 
 
-def _heard(samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings) -> list[Passage]:
-    tracks = (track_f0(audio.to_mono(piece.of(samples)), rate, mend=settings.mend_f0) for piece in pieces)
-    return [Passage(piece, f0) for piece, f0 in zip(pieces, tracks, strict=True)]
+def _heard(
+    samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+) -> list[Passage]:
+    """Each piece with its pitch, and with what is too doubtful to be sung."""
+    passages = []
+    for done, piece in enumerate(pieces):
+        report(done, len(pieces))
+        own = piece.of(samples)
+        f0 = track_f0(audio.to_mono(own), rate, mend=settings.mend_f0)
+        passages.append(Passage(piece, f0, find_doubtful(own, rate, f0) if settings.guard else ()))
+    return passages
+
+
+def _sing(
+    dry: Samples,
+    original: Samples,
+    passages: Sequence[Passage],
+    *,
+    converter: Converter,
+    rate: int,
+    key: str,
+    semitones: int,
+    settings: ConvertSettings,
+    report: Report,
+) -> Samples:
+    """`original` with each passage of `dry` in the other voice in its place."""
+    known = {passage.piece: passage for passage in passages}
+
+    def change(piece: Piece) -> Samples:
+        own, f0 = piece.of(dry), known[piece].f0
+        sung = converter.convert(own, rate, tune(f0, key, settings.tune), semitones)
+        if settings.carry_loudness:
+            sung = carry_loudness(sung, own, rate, f0)
+        sung = deess(sung, rate, settings.deess)
+        return fall_back(sung, piece.of(original), known[piece].doubtful, rate)
+
+    return over_pieces(original, list(known), change, report)
+
+
+def _absolute(passages: Sequence[Passage], rate: int) -> tuple[Span, ...]:
+    """What is doubtful, in s from the bounce's start; where pieces meet, one span."""
+    spans: list[Span] = []
+    for passage in passages:
+        start_s = passage.piece.start / rate
+        for span in passage.doubtful:
+            found = Span(round(start_s + span.start_s, 2), round(start_s + span.end_s, 2))
+            if spans and found.start_s <= spans[-1].end_s:
+                found = Span(spans.pop().start_s, found.end_s)
+            spans.append(found)
+    return tuple(spans)
+
+
+def _detail(made: Converted, song: Grid, settings: ConvertSettings) -> str:
+    sung_s = sum(span.end_s - span.start_s for span in song.singing)
+    told = f"{sung_s:.0f} s of singing as {settings.voice!r}; {made.transposition.reason}"
+    if made.left_as_sung:
+        left_s = sum(span.end_s - span.start_s for span in made.left_as_sung)
+        told += f"; {left_s:.1f} s left as sung, where no single voice was heard for sure"
+    return told
+
+
+def _told(made: Converted) -> dict[str, Any]:
+    """For the report and for scripts."""
+    return {
+        "transposition": asdict(made.transposition),
+        "left_as_sung": [asdict(span) for span in made.left_as_sung],
+    }
 
 
 def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:

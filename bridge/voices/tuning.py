@@ -6,6 +6,7 @@ scale, or, where an accidental is sung on purpose, to the nearest semitone. The 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def _notes(pitch: Semitones, scale: frozenset[int]) -> list[_Note]:
     path = _held(middle)
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), path.size]
     notes = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         sung = float(np.median(middle[start:end]))
         notes.append(_Note(start, end, _target(sung, scale) - sung))
     return notes
