@@ -179,8 +179,7 @@ def _apart(
     if not settings.split:
         return vocals, None
     lead = over_pieces(vocals, pieces, lambda piece: find_lead(piece.of(vocals), rate), report)
-    backing = vocals - lead
-    return (lead, backing) if backing.any() else (vocals, None)
+    return lead, None if lead is vocals else vocals - lead
 
 
 def _heard(
