@@ -134,9 +134,11 @@ def open_sovits(
     """
     check_permit(permit, today())
     if permit.folder is None:
-        raise VoiceError(f"{permit.voice!r} is a built-in character, not a trained voice. Use its own engine.")
+        raise VoiceError(
+            f"{permit.voice!r} is a built-in character, not a trained voice. Use its own engine."
+        )
     card = folder.read_card(permit.folder)
-    network = _load(permit.folder, card.model_sha256, card.config_sha256, card.speaker)
+    network = _kept(permit.folder, card)
     data, dims = network.config.data, network.config.model.ssl_dim
     encoder = encoders.open_encoder(
         card.encoder,
@@ -173,7 +175,9 @@ def sing(
     out = np.zeros(hops * hop, dtype=np.float32)
     for start, end in zip(edges, edges[1:], strict=False):
         seen = slice(max(0, start - context), min(hops, end + context))
-        piece = _sing_chunk(network, features[seen], hz[seen], voiced[seen], noise[:, seen], turns[seen.start])
+        piece = _sing_chunk(
+            network, features[seen], hz[seen], voiced[seen], noise[:, seen], turns[seen.start]
+        )
         fade = 2 * half_join if start else 0
         first, last = start - (half_join if start else 0), min(hops, end + half_join)
         kept = piece[(first - seen.start) * hop : (last - seen.start) * hop]
@@ -210,7 +214,9 @@ def check_tensors(config: SovitsConfig, shapes: Mapping[str, tuple[int, ...]], w
             )
     unknown = sorted(set(shapes) - set(wanted))
     if unknown:
-        raise VoiceError(f"{where}: {unknown[0]} and {len(unknown) - 1} more have no place in the network. {remedy}")
+        raise VoiceError(
+            f"{where}: {unknown[0]} and {len(unknown) - 1} more have no place in the network. {remedy}"
+        )
 
 
 def load_network(config: SovitsConfig, tensors: Mapping[str, Any], speaker: int) -> Network:
@@ -230,6 +236,30 @@ def load_network(config: SovitsConfig, tensors: Mapping[str, Any], speaker: int)
         module.dec.m_source.l_sin_gen = _sine_source(module.dec.m_source.l_sin_gen)
     module.requires_grad_(False)
     return Network(module, module.emb_g.weight[speaker][None, :, None].clone(), config)
+
+
+def load_voice(voice: Path, card: VoiceCard) -> Network:
+    """The network of a voice folder, its files found to be what its card names.
+
+    Raises:
+        VoiceError: one is missing, changed, or does not belong to the other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = voice / folder.MODEL
+    config = read_config(
+        folder.read_verified(voice, folder.CONFIG, card.config_sha256), str(voice / folder.CONFIG)
+    )
+    if card.speaker not in config.speakers:
+        names = ", ".join(config.speakers)
+        raise VoiceError(f"{voice / folder.CARD}: speaker = {card.speaker!r} is none of: {names}.")
+    try:
+        tensors = load(folder.read_verified(voice, folder.MODEL, card.model_sha256))
+    except SafetensorError as exc:
+        raise VoiceError(f"{path} is no safetensors file ({exc}). Import or train the voice again.") from exc
+    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
+    return load_network(config, tensors, config.speakers[card.speaker])
 
 
 @functools.cache
@@ -272,7 +302,9 @@ def _no_extension() -> types.ModuleType:
 
     def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
         def fail(*args: object, **kwargs: object) -> None:
-            raise RuntimeError(f"torchaudio's {function.__name__} needs its compiled part, which can't be loaded")
+            raise RuntimeError(
+                f"torchaudio's {function.__name__} needs its compiled part, which can't be loaded"
+            )
 
         return fail
 
@@ -283,21 +315,9 @@ def _no_extension() -> types.ModuleType:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(voice: Path, model_sha256: str, config_sha256: str, speaker: str) -> Network:
-    """The voice's network, its files found to be what its card names."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    path = voice / folder.MODEL
-    config = read_config(folder.read_verified(voice, folder.CONFIG, config_sha256), str(voice / folder.CONFIG))
-    if speaker not in config.speakers:
-        raise VoiceError(f"{voice / folder.CARD}: speaker = {speaker!r} is none of: {', '.join(config.speakers)}.")
-    try:
-        tensors = load(folder.read_verified(voice, folder.MODEL, model_sha256))
-    except SafetensorError as exc:
-        raise VoiceError(f"{path} is no safetensors file ({exc}). Import or train the voice again.") from exc
-    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
-    return load_network(config, tensors, config.speakers[speaker])
+def _kept(voice: Path, card: VoiceCard) -> Network:
+    """As `load_voice`, once per process: the card names the files' digests."""
+    return load_voice(voice, card)
 
 
 def _sing_chunk(
@@ -320,7 +340,9 @@ def _sing_chunk(
         hidden = hidden + module.enc_p.f0_emb(package().f0_to_coarse(pitch)).transpose(1, 2)
         stats = module.enc_p.proj(module.enc_p.enc_(hidden, mask))
         mean, log_std = torch.split(stats, module.enc_p.out_channels, dim=1)
-        latent = module.flow(mean + noise * torch.exp(log_std) * NOISE_SCALE, mask, g=network.singer, reverse=True)
+        latent = module.flow(
+            mean + noise * torch.exp(log_std) * NOISE_SCALE, mask, g=network.singer, reverse=True
+        )
         if module.mb:
             sound, _ = module.dec(latent, g=network.singer)
         else:
