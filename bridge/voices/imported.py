@@ -10,6 +10,7 @@ import hashlib
 import pickle
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,12 +44,18 @@ class Imported:
 
 
 def import_voice(
-    source: Path, name: str, voices_dir: Path, *, speaker: str = "", f0_hz: float | None = None
+    source: Path,
+    name: str,
+    voices_dir: Path,
+    *,
+    speaker: str = "",
+    f0_hz: float | None = None,
+    encoder: Path | None = None,
 ) -> Imported:
     """Make the voice `name` of a model's folder, one `G_*.pth`, or an exported `.zip`.
 
     Of a folder the newest `G_*.pth` is taken. `speaker` is needed where the model has several; `f0_hz` is the median
-    pitch of the voice, which no model tells.
+    pitch of the voice, which no model tells. `encoder` is a folder of the user's with the content encoder.
 
     Raises:
         VoiceError: there is no such model, it is damaged or unsafe, or a voice of that name stands there already.
@@ -56,7 +63,7 @@ def import_voice(
     """
     target = _free_place(name, voices_dir)
     if source.suffix.lower() == ".zip":
-        return _unpack(source, target, f0_hz)
+        return _unpack(source, target, f0_hz, encoder)
     model = _model_file(source)
     config = read_config_file(_config_file(model))
     singer = _speaker(config, speaker, model)
@@ -66,6 +73,7 @@ def import_voice(
     card = VoiceCard(
         engine=sovits.ENGINE,
         encoder=_encoder(config, model),
+        encoder_folder=_path_of(encoder),
         sample_rate_hz=config.data.sampling_rate,
         speaker=singer,
         f0_median_hz=f0_hz,
@@ -200,7 +208,8 @@ def _read_tensors(model: Path) -> dict[str, Any]:
     if model.stat().st_size > MAX_MODEL_BYTES:
         raise VoiceError(f"{model} is larger than {MAX_MODEL_BYTES >> 30} GB. Give a G_*.pth.")
     try:
-        checkpoint = torch.load(model, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of storages as older versions of torch wrote them
+            checkpoint = torch.load(model, map_location="cpu", weights_only=True)
         table = checkpoint["model"] if "model" in checkpoint else checkpoint["weight"]
         tensors = {
             key: tensor for key, tensor in table.items() if not key.startswith(sovits.ONLY_FOR_TRAINING)
@@ -234,7 +243,11 @@ def _write(
     return card
 
 
-def _unpack(source: Path, target: Path, f0_hz: float | None) -> Imported:
+def _path_of(encoder: Path | None) -> str:
+    return str(encoder.absolute()) if encoder else ""
+
+
+def _unpack(source: Path, target: Path, f0_hz: float | None, encoder: Path | None) -> Imported:
     """An exported voice: only the four files that make one are ever written, under names of ours."""
     try:
         with zipfile.ZipFile(source) as archive, _appearing(target) as place:
@@ -247,10 +260,9 @@ def _unpack(source: Path, target: Path, f0_hz: float | None) -> Imported:
             for file in FILES:
                 if file in archive.namelist():
                     _extract(archive, file, place / file, source)
-            card = read_card(place)
-            if f0_hz is not None:
-                card = replace(card, f0_median_hz=f0_hz)
-                write_card(place, card)
+            card = read_card(place)  # where its encoder lay elsewhere says nothing here
+            card = replace(card, f0_median_hz=f0_hz or card.f0_median_hz, encoder_folder=_path_of(encoder))
+            write_card(place, card)
             _check_whole(place, card)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
         raise VoiceError(f"{source} is no archive that can be read ({exc}). Export the voice again.") from exc
@@ -291,10 +303,10 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         yield beside
         if target.is_dir():  # a consent that was written before its voice came
-            for kept in target.iterdir():
-                kept.replace(beside / kept.name)
-            target.rmdir()
+            shutil.copytree(target, beside, dirs_exist_ok=True)
         fsync_tree(beside)
+        if target.is_dir():
+            discard(target)
         beside.replace(target)
     finally:
         if beside.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import logging
 import sys
 import types
@@ -110,7 +111,7 @@ class SovitsVoice:
             # Spans are further apart than their margins are long; only the margins may overlap.
             edge = round(CONTEXT_S / 2 / self._network.hop_s) * data.hop_length if first else 0
             out[first * data.hop_length + edge : last * data.hop_length] = voice[edge:]
-        return fit_length(resample(out[None], data.sampling_rate, rate_hz), mono.size)[0]
+        return cast(Mono, fit_length(resample(out[None], data.sampling_rate, rate_hz), mono.size)[0])
 
     def _features(self, mono: Mono, rate_hz: int, first: int, last: int) -> Features:
         """What is sung at the network's frames [first, last), (last - first, dims)."""
@@ -119,7 +120,7 @@ class SovitsVoice:
         heard = resample(mono[None, start:end], rate_hz, encoders.RATE_HZ)[0]
         found = self._encoder(heard)
         rows = (np.arange(last - first) * (hop_s * encoders.RATE_HZ / encoders.HOP_FRAMES)).astype(int)
-        return found[np.minimum(rows, len(found) - 1)]
+        return cast(Features, found[np.minimum(rows, len(found) - 1)])
 
 
 def open_sovits(
@@ -173,7 +174,7 @@ def sing(
     context, half_join = (max(1, round(seconds / network.hop_s)) for seconds in (CONTEXT_S, JOIN_S / 2))
     edges = passages.cuts(level, round(CHUNK_S / network.hop_s))
     out = np.zeros(hops * hop, dtype=np.float32)
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         seen = slice(max(0, start - context), min(hops, end + context))
         piece = _sing_chunk(
             network, features[seen], hz[seen], voiced[seen], noise[:, seen], turns[seen.start]
@@ -278,7 +279,7 @@ def package() -> types.ModuleType:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("so_vits_svc_fork").setLevel(logging.WARNING)
-    return cast(types.ModuleType, synthesizers)
+    return synthesizers
 
 
 def mend_torchaudio() -> None:
@@ -288,7 +289,7 @@ def mend_torchaudio() -> None:
     uses of it (resampling, mel spectrograms) is plain Python. Where torchaudio works, nothing is changed.
     """
     try:
-        import torchaudio  # noqa: F401
+        import torchaudio
     except (ImportError, OSError, RuntimeError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
             del sys.modules[name]  # what the failed import left half done
@@ -375,7 +376,7 @@ def _sine_source(original: Any) -> Any:
     return Sines()
 
 
-def _quietly() -> warnings.catch_warnings:  # type: ignore[type-arg]
+def _quietly() -> warnings.catch_warnings[None]:
     """Within: the package's use of what torch calls deprecated is not told to the user."""
     return warnings.catch_warnings(action="ignore")
 
