@@ -374,12 +374,15 @@ def _fetch_file(model: Model, file: str, models_dir: Path, report: Report) -> No
                 "fetch it again later.",
                 "digest",
             )
-        _record(_upstream_key(model, file), got, models_dir)
+        if not model.pickled:
+            _record(f"{model.name}/{file}", got, models_dir)
     if model.pickled:
         try:
-            keep(f"{model.name}/{file}", _tensors_alone(path), models_dir)
+            tensors = _tensors_alone(path)
         finally:
             path.unlink()
+        _record(_upstream_key(model, file), got, models_dir)
+        keep(f"{model.name}/{file}", tensors, models_dir)
 
 
 def _tensors_alone(path: Path) -> bytes:

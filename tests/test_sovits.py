@@ -90,6 +90,11 @@ def track(made: Sung) -> F0Track:
     return F0Track(made.hz, (made.hz > 0).astype(np.float64))
 
 
+def nothing_of(draw: Any) -> Any:
+    """The same shape, without the noise."""
+    return lambda *size, **options: draw(*size, **options) * 0
+
+
 @pytest.mark.parametrize("kind", ["ms-istft", "mb-istft", "hifi-gan"])
 def test_a_passage_is_what_the_packages_own_network_makes(
     kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,9 +110,7 @@ def test_a_passage_is_what_the_packages_own_network_makes(
     hz = np.linspace(200.0, 300.0, 120, dtype=np.float32)
     voiced = (np.arange(120) % 40 > 5).astype(np.float32)
     for name in ("rand", "randn", "randn_like"):  # both draw noise, each in an order of its own
-        monkeypatch.setattr(
-            torch, name, lambda *size, like=getattr(torch, name), **options: like(*size, **options) * 0
-        )
+        monkeypatch.setattr(torch, name, nothing_of(getattr(torch, name)))
     if kind == "hifi-gan":
         source = whole.dec.m_source.l_sin_gen
         network.module.dec.m_source.l_sin_gen = sovits._sine_source(source)
@@ -179,7 +182,7 @@ def test_gaps_stay_as_they_were_and_nothing_clicks_beside_them(kind: str, home: 
     assert audio.rms_db((out - samples)[:, beside]) > -60.0  # there the voice is another one
 
 
-@pytest.mark.parametrize(("turn", "dip_db"), [(0.0, 0.01), (0.25, 1.0), (0.5, 3.0)])
+@pytest.mark.parametrize(("turn", "dip_db"), [(0.0, 0.01), (0.25, 1.0), (0.5, 4.5)])
 def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     turn: float, dip_db: float, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +199,7 @@ def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     hops = 2_500
     hz, voiced = np.full(hops, 300.0, dtype=np.float32), np.ones(hops, dtype=np.float32)
     out = sovits.sing(network, np.ones((hops, 256), dtype=np.float32), hz, voiced)
-    assert len(chunks) == 4
+    assert len(chunks) == 3
     above = scipy.signal.sosfilt(scipy.signal.butter(8, 4_000, "high", fs=44_100, output="sos"), out)
     assert 20 * np.log10(np.abs(above[4_410:]).max()) < -60.0
     levels = [audio.rms_db(out[None, at : at + 2_205]) for at in range(0, out.size - 2_205, 441)]
