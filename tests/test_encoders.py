@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bridge import weights
+from bridge.audio import Samples
 from bridge.errors import ModelError
 from bridge.voices import encoders
 from bridge.voices.encoders import Encoder, open_encoder
@@ -17,7 +20,7 @@ from tests.tiny_voice import put_encoder
 pytestmark = pytest.mark.real
 
 
-def sound(seconds: float) -> np.ndarray:  # type: ignore[type-arg]
+def sound(seconds: float) -> Samples:
     return (np.random.default_rng(0).standard_normal(round(seconds * 16_000)) * 0.1).astype(np.float32)
 
 
@@ -45,22 +48,17 @@ def test_it_hears_what_the_package_hears(tmp_path: Path) -> None:
 
     folder = put_encoder(tmp_path / "here", layers=11)
     sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    theirs = HubertModelWithFinalProj(HubertConfig(**sizes, classifier_proj_size=256)).eval()
+    theirs: Any = HubertModelWithFinalProj(HubertConfig(**sizes, classifier_proj_size=256))
+    theirs.eval()
     theirs.load_state_dict(load_file(folder / "model.safetensors"))
     heard = sound(1.0)
     padded = torch.from_numpy(np.pad(heard, (0, 80)))
     for final_proj in (True, False):
         ours = open_encoder("content-vec-best", tmp_path, folder=folder, final_proj=final_proj)(heard)
-        with pytest.warns(UserWarning, match="legacy_final_proj") if final_proj else _nothing():
+        with pytest.warns(UserWarning, match="legacy_final_proj") if final_proj else contextlib.nullcontext():
             wanted = get_content(theirs, padded, "cpu", 16_000, final_proj)[0].T.numpy()
         assert wanted.shape == ours.shape
         assert np.abs(ours - wanted).max() < 1e-5
-
-
-def _nothing() -> object:
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def test_a_file_with_the_names_of_older_versions_is_the_same(tmp_path: Path) -> None:
@@ -73,7 +71,7 @@ def test_a_file_with_the_names_of_older_versions_is_the_same(tmp_path: Path) -> 
 def test_long_sounds_are_heard_in_parts_that_fit_together() -> None:
     seen: list[int] = []
 
-    def count(samples: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def count(samples: Samples) -> Samples:
         seen.append(samples.size)
         return samples[::320, None].repeat(2, axis=1)
 
@@ -89,7 +87,7 @@ def test_a_missing_encoder_names_the_one_command(tmp_path: Path) -> None:
     assert missing.value.code == "model_missing"
     with pytest.raises(ModelError, match=r"nowhere/model.safetensors is missing. Put the encoder there"):
         open_encoder("content-vec-best", tmp_path, folder=tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="no content encoder 'nonsense'. Use one of: content-vec-best"):
+    with pytest.raises(ModelError, match=r"no content encoder 'nonsense'. Use one of: content-vec-best"):
         open_encoder("nonsense", tmp_path)
 
 
