@@ -44,11 +44,12 @@ def test_it_hears_what_the_package_hears(tmp_path: Path) -> None:
     from bridge.voices.sovits import package
 
     package()
-    from so_vits_svc_fork.utils import HubertModelWithFinalProj, get_content
+    from so_vits_svc_fork import utils
 
     folder = put_encoder(tmp_path / "here", layers=11)
     sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    theirs: Any = HubertModelWithFinalProj(HubertConfig(**sizes, classifier_proj_size=256))
+    build: Any = utils.HubertModelWithFinalProj
+    theirs = build(HubertConfig(**sizes, classifier_proj_size=256))
     theirs.eval()
     theirs.load_state_dict(load_file(folder / "model.safetensors"))
     heard = sound(1.0)
@@ -56,7 +57,7 @@ def test_it_hears_what_the_package_hears(tmp_path: Path) -> None:
     for final_proj in (True, False):
         ours = open_encoder("content-vec-best", tmp_path, folder=folder, final_proj=final_proj)(heard)
         with pytest.warns(UserWarning, match="legacy_final_proj") if final_proj else contextlib.nullcontext():
-            wanted = get_content(theirs, padded, "cpu", 16_000, final_proj)[0].T.numpy()
+            wanted = utils.get_content(theirs, padded, "cpu", 16_000, final_proj)[0].T.numpy()
         assert wanted.shape == ours.shape
         assert np.abs(ours - wanted).max() < 1e-5
 
