@@ -254,3 +254,10 @@ def test_an_encoder_of_another_kind_is_told(tmp_path: Path) -> None:
         VoiceError, match=r"'ada' was trained on 256 features, the encoder whisper-tiny-en gives 384"
     ):
         sovits.SovitsVoice(permit, tmp_path / "models", lambda: TODAY)
+
+
+@pytest.mark.parametrize("frames", [1, 441, 2_205])
+def test_a_passage_may_be_very_short(frames: int, home: Path) -> None:
+    samples = np.full((2, frames), 0.1, dtype=np.float32)
+    out = voice_of(home, "hifi-gan").convert(samples, 44_100, F0Track(np.full(6, 220.0), np.ones(6)), 0)
+    assert out.shape == samples.shape and np.isfinite(out).all()

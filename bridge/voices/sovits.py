@@ -122,7 +122,8 @@ class SovitsVoice:
         """What is sung at the network's frames [first, last), (last - first, dims)."""
         hop_s = self._network.hop_s
         start, end = round(first * hop_s * rate_hz), round(last * hop_s * rate_hz)
-        heard = resample(mono[None, start:end], rate_hz, encoders.RATE_HZ)[0]
+        heard = resample(mono[None, start:end], rate_hz, encoders.RATE_HZ)
+        heard = fit_length(heard, max(1, round((last - first) * hop_s * encoders.RATE_HZ)))[0]
         found = self._encoder(heard)
         rows = (np.arange(last - first) * (hop_s * encoders.RATE_HZ / encoders.HOP_FRAMES)).astype(int)
         return cast(Features, found[np.minimum(rows, len(found) - 1)])
