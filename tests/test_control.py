@@ -404,3 +404,119 @@ def test_an_error_of_control_crosses_processes() -> None:
 
     error = pickle.loads(pickle.dumps(ControlError("no", "gone")))
     assert (error.message, error.code) == ("no", "gone")
+
+
+# forget, again, clean
+
+
+def test_a_forgotten_job_s_file_counts_as_new(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        path = daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "done")
+        assert [(file.path, file.job_id) for file in daemon.ledger.seen()] == [(str(path), job_id)]
+        told = len([one for one in daemon.told if one["event"] == "queued"])
+        assert daemon.control.forget("Song") == {"ok": True, "job": job_id, "state": "forgotten"}
+        daemon.wait(lambda: len([o for o in daemon.told if o["event"] == "queued"]) == told + 1, "new job")
+        daemon.wait_for("Song.wav", "done")
+        assert refused(lambda: daemon.control.forget("Nothing"))[0] == "unknown_job"
+
+
+def test_a_job_under_way_is_not_forgotten(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("Slow.wav")
+        job_id = daemon.wait_for("Slow.wav", "running")
+        assert refused(lambda: daemon.control.forget(job_id))[0] == "under_way"
+
+
+def test_a_quarantined_file_that_is_mended_leaves_the_list(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        (daemon.inbox / "Song.wav").write_text("no audio")
+        daemon.wait_for("Song.wav", "quarantined")
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        assert [job["state"] for job in daemon.control.jobs()] == ["done"]
+
+
+def test_another_take_runs_only_what_its_settings_touch(dawbridge_home: Path) -> None:
+    (folders().presets / "two.toml").write_text("[separate]\n[effects]\nlevel = 0.1\n[analyse]\n[report]\n")
+    with running(dawbridge_home, "two") as daemon:
+        daemon.drop("Song.wav")
+        first = daemon.wait_for("Song.wav", "done")
+        fakes.calls.clear()
+        answer = daemon.control.again("Song", {"effects": {"level": 0.7}})
+        assert answer["job"] != first
+        daemon.wait(lambda: daemon.control.job(answer["job"])["state"] == "done", "another take")
+        assert fakes.calls == ["effects", "report", "export"]
+        assert daemon.control.job(answer["job"])["name"] == "Song.wav"
+        assert refused(lambda: daemon.control.again("Song", {"effects": {"depth": 1}}))[0] == "preset"
+        assert refused(lambda: daemon.control.again("Song"))[0] == "same"
+        assert refused(lambda: daemon.control.again("Song", preset="none"))[0] == "preset"
+        assert daemon.control.again("Song", preset="quick")["state"] == "queued"
+        (daemon.inbox / "Song.wav").unlink()
+        daemon.wait(lambda: not list(folders().spool.glob("*.wav")), "the freed spool")
+        assert refused(lambda: daemon.control.again(first, {"effects": {"level": 0.3}}))[0] == "gone"
+
+
+def test_the_spool_s_copy_is_freed_once_its_song_is_back_and_kept_where_it_failed(
+    dawbridge_home: Path,
+) -> None:
+    (folders().presets / "bad.toml").write_text('[separate]\ndo = "fail"\n')
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.wait(lambda: not list(folders().spool.glob("*.wav")), "the freed spool")
+        bad = daemon.drop("Bad.wav", seed=1)
+        daemon.control.take(str(bad), "bad")
+        job_id = daemon.wait_for("Bad.wav", "failed")
+        assert len(list(folders().spool.glob("*.wav"))) == 1
+        assert daemon.control.retry(job_id)["state"] == "queued"
+
+
+def test_cleaning_frees_what_can_be_made_again_and_nothing_else(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        song = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        would = daemon.control.clean(["store", "jobs"], dry_run=True)
+        assert would["store_bytes"] > 4000 and would["jobs"] == 1
+        assert list(folders().store.glob("objects/*/*")) and len(daemon.ledger.jobs()) == 1
+        assert daemon.control.clean(["store", "jobs"]) == would
+        assert not list(folders().store.glob("objects/*/*")) and daemon.ledger.jobs() == ()
+        assert song.exists() and daemon.ledger.seen() != ()
+        assert refused(lambda: daemon.control.clean(["outbox"]))[0] == "usage"
+        fakes.calls.clear()
+        daemon.control.take(str(song))
+        daemon.wait_for("Song.wav", "done")
+        assert "separate" in fakes.calls
+
+
+def test_nothing_is_cleaned_while_a_job_runs(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("Slow.wav")
+        daemon.wait_for("Slow.wav", "running")
+        assert fakes.waiting.wait(WAIT_S)
+        assert refused(lambda: daemon.control.clean(["store"]))[0] == "under_way"
+
+
+def test_without_a_daemon_forgetting_and_cleaning_are_done_at_once(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        path = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+    ledger = Ledger(folders().ledger)
+    control = Control(folders(), ledger, Shelf(dawbridge_home / "outbox"))
+    assert control.clean(["store"])["store_bytes"] > 4000
+    assert control.forget(str(path))["state"] == "forgotten"
+    assert ledger.seen() == ()
+    assert control.forget("Song.wav")["state"] == "forgotten"
+    assert ledger.jobs() == ()
+    ledger.close()
+
+
+def test_a_cleaned_list_does_not_take_the_inbox_up_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.control.clean(["jobs"])
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Other.wav", seed=1)
+        daemon.wait_for("Other.wav", "done")
+        assert daemon.states() == {"Other.wav": "done"}

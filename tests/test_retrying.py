@@ -16,7 +16,9 @@ def test_the_rests_grow_to_a_minute_and_no_further() -> None:
     assert rest_s(10_000) == LONGEST_REST_S
 
 
-def test_a_worker_that_died_gets_two_more_tries_and_lack_of_memory_one_both_with_less_memory_in_the_end() -> None:
+def test_a_worker_that_died_gets_two_more_tries_and_lack_of_memory_one_both_with_less_memory_in_the_end() -> (
+    None
+):
     died = [again_after("worker_died", failures) for failures in (1, 2, 3)]
     assert [again.thrifty for again in died if again] == [False, True]
     assert died[2] is None
