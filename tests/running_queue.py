@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,8 @@ from bridge import jobs, lanes, presets
 from bridge.config import Config, WatchConfig, folders
 from bridge.control import Control
 from bridge.daemon import Daemon
-from bridge.errors import DawbridgeError
+from bridge.errors import ControlError, DawbridgeError
+from bridge.holder import only_one
 from bridge.ledger import Ledger
 from bridge.returned import Shelf
 from bridge.types import Transport
@@ -59,6 +61,10 @@ class Running:
         self.control = Control(folders(), self.ledger, Shelf(self.outbox))
 
     async def serve(self, stop: asyncio.Event, up: threading.Event) -> None:
+        with only_one(folders()):
+            await self._serve(stop, up)
+
+    async def _serve(self, stop: asyncio.Event, up: threading.Event) -> None:
         async with open_workshop(folders(), inline=True) as shop:
             daemon = Daemon(self.config, shop, self.told.append, lambda _: self.reported)
             async with daemon.running():
@@ -114,7 +120,8 @@ def running(
     finally:
         for job in daemon.control.jobs():
             if job["state"] in ("queued", "running") and not keep_jobs:
-                daemon.control.cancel(job["id"])  # a stage that waits would wait for ever
+                with contextlib.suppress(ControlError):  # it ends just now
+                    daemon.control.cancel(job["id"])  # a stage that waits would wait for ever
         loop.call_soon_threadsafe(stop.set)
         thread.join(WAIT_S)
         daemon.ledger.close()

@@ -470,6 +470,7 @@ def test_the_spool_s_copy_is_freed_once_its_song_is_back_and_kept_where_it_faile
         job_id = daemon.wait_for("Bad.wav", "failed")
         assert len(list(folders().spool.glob("*.wav"))) == 1
         assert daemon.control.retry(job_id)["state"] == "queued"
+        daemon.wait_for("Bad.wav", "failed")
 
 
 def test_cleaning_frees_what_can_be_made_again_and_nothing_else(dawbridge_home: Path) -> None:

@@ -36,6 +36,7 @@ def cut_off(path: Path) -> None:
 def no_tables(path: Path) -> None:
     path.unlink()
     db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode=WAL")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.commit()
     db.close()
