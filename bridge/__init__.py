@@ -67,6 +67,7 @@
 | `ledger_rows` | its values |
 | `ledger_schema` | its tables, from the first version on |
 | `holder` | one daemon per state folder; which jobs run |
+| `logs` | where log records go; a job's own log |
 | `retrying` | what passes by itself, and how it is tried again |
 | `weights` | where model files are; fetch with digest; what works without them |
 | `live` | the live process: ports, clock, phrases, companion, player |

@@ -28,6 +28,7 @@ from bridge.errors import (
 )
 from bridge.install_verbs import install_scripts
 from bridge.live_verbs import capture, live_app, play_live_demo, ports
+from bridge.logs import log_as_program
 from bridge.shown import show_result
 from bridge.terminal import (
     PipeSafeConsole,
@@ -389,10 +390,9 @@ def _fail(message: str, code: int) -> None:
 
 def _log_fault() -> str:
     """Write the fault down, and say where."""
-    log_file = folders().log
+    log_file = folders().program_log
     try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(filename=log_file, force=True, format="%(asctime)s %(message)s")
+        log_as_program(log_file)
     except OSError as exc:
         return f"The details could not be written to {log_file} ({exc.strerror})."
     log.exception("fault")

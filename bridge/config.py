@@ -209,8 +209,17 @@ class Folders:
 
     @property
     def log(self) -> Path:
-        """What went wrong, in full."""
+        """What went wrong in the daemon and its workers, in full."""
         return self.state / "logs" / "dawbridge.log"
+
+    @property
+    def program_log(self) -> Path:
+        """The same for every other program, e.g. `dawbridge process`."""
+        return self.state / "logs" / "programs.log"
+
+    def job_log(self, job_id: str) -> Path:
+        """What happened to a job when it last ran."""
+        return self.state / "logs" / "jobs" / f"{job_id}.txt"
 
     @property
     def spool(self) -> Path:

@@ -459,3 +459,19 @@ def test_work_that_the_ledger_cannot_take_is_not_done_again(
 
     assert asyncio.run(go()).state == "done"
     assert calls.count("separate") == 1
+
+
+def test_a_job_has_a_log_of_its_own_that_comes_back_with_the_song(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, effects="fail"))
+    kept = homes.job_log(result.job.id).read_text()
+    for line in (
+        "x.wav: mix, 1000 frames",
+        "separate begins",
+        "effects failed after",
+        "effects failed as told",
+    ):
+        assert line in kept
+    assert "job failed. " in kept.splitlines()[-1]
+    assert result.folder is not None
+    told = json.loads((result.folder / "record.json").read_text())["log"]
+    assert kept.startswith(told) and "export begins" in told
