@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from bridge import __version__
+from bridge.autostart_verbs import autostart_app
 from bridge.config import folders, load_config, write_default_config
 from bridge.control_verbs import again, clean, jobs_app, peers
 from bridge.errors import (
@@ -242,6 +243,7 @@ def score(
 
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(autostart_app, name="autostart")
 app.command()(again)
 app.command()(clean)
 app.command()(peers)

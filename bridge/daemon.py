@@ -32,6 +32,7 @@ from bridge.line import Line
 from bridge.livehost.remote import offer_song
 from bridge.logs import log_as_daemon
 from bridge.names import printable
+from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
 from bridge.retrying import rest_s, waits_for
@@ -56,6 +57,8 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
     """
     for watch in config.watch:
         load_preset(watch.preset)
+    if config.notice.enabled:
+        tell = with_notices(tell)
     check_folders(_watched(config), config.outbox)
     mount = known_mount(config.outbox, folders.state / "outbox.json")
     _make_folders(config, mount)
