@@ -47,6 +47,7 @@
 | `instruments` | a phrase -> audio, by a soundfont or an instrument plug-in |
 | `reporting` | output against input in figures and pictures, and the report's page |
 | `intake` | one audio file -> Bounce, with all that is known of it |
+| `sound` | sound that is read a block at a time |
 | `audio` | read, write, resample, loudness |
 | `wavchunks` | bext, acid, LIST/INFO |
 | `container` | is the file complete by its own header? |
