@@ -53,7 +53,7 @@ def ways_back(daemon: RunningDaemon, disk: SmallDisk) -> None:
 def test_a_full_outbox_is_waited_for(daemon: RunningDaemon, disk: SmallDisk) -> None:
     ballast = disk.place / "ballast"
     ballast.write_bytes(bytes(15 << 20))  # less than NEARLY_FULL_BYTES will be left
-    export_from_daw(daemon.inbox, "Song.wav", seconds=20.0)
+    export_from_daw(daemon.inbox, "Song.wav", seconds=12.0)
     told = daemon.wait_for("waiting")
     assert (told["name"], told["code"]) == ("Song.wav", "disk_full")
     assert returned(disk.place / "out") == []
@@ -82,6 +82,7 @@ def test_an_outbox_whose_disk_is_gone_is_waited_for_also_over_a_restart(
     assert second.wait_for("waiting")["code"] == "disk_away"
     assert list(disk.place.iterdir()) == []
     disk.mount()
+    (disk.place / "out").mkdir()
     ways_back(second, disk)
     second.end()
 
