@@ -116,7 +116,10 @@ def export(
             returned += [_deliver_report(delivery, report)] if report else []
             _deliver_log(delivery)
             folder, revision = _publish(delivery, outbox, song, returned, found)
-        except (OSError, soundfile.LibsndfileError) as exc:  # judged while what filled the disk still lies there
+        except (
+            OSError,
+            soundfile.LibsndfileError,
+        ) as exc:  # judged while what filled the disk still lies there
             raise _outbox_error(outbox, exc) from exc
         finally:
             with contextlib.suppress(OSError):  # its disk may have gone; what is left is swept later
