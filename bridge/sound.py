@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,8 @@ def of_file(path: Path) -> Sound:
 
 def of_array(samples: Samples, rate_hz: int) -> Sound:
     """What is in memory, (channels, frames)."""
-    return Sound(*samples.shape, rate_hz, lambda start, stop: samples[:, start:stop])
+    channels, frames = samples.shape
+    return Sound(channels, frames, rate_hz, lambda start, stop: samples[:, start:stop])
 
 
 def added(sounds: Sequence[Sound]) -> Sound:
@@ -174,7 +174,8 @@ def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int)
     stream = soxr.ResampleStream(sound.rate_hz, to_hz, 1, dtype="float32", quality="VHQ")
     parts = [stream.resample_chunk(pick(block)[0]) for _, block in sound.blocks()]
     parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    return audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
+    mono: npt.NDArray[np.float32] = audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
+    return mono
 
 
 def _peaks(sound: Sound) -> Iterator[npt.NDArray[np.float32]]:
@@ -199,4 +200,4 @@ def _lufs(power: float) -> float:
 
 def _to_lufs(power: Levels) -> Levels:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return cast(Levels, -0.691 + 10.0 * np.log10(np.maximum(power, 0.0)))
+        return -0.691 + 10.0 * np.log10(np.maximum(power, 0.0))

@@ -38,7 +38,8 @@ def test_a_song_s_name_is_text_and_never_part_of_a_script(platform: str) -> None
 
 
 def test_only_the_end_of_a_job_is_shown() -> None:
-    desktop, told = Desktop(), []
+    desktop = Desktop()
+    told: list[Mapping[str, Any]] = []
     tell = with_notices(told.append, desktop)
     messages: list[dict[str, Any]] = [
         {"event": "queued", "id": "1"},
