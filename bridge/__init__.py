@@ -29,9 +29,11 @@
 | `watch` | export folders -> settled files |
 | `workshop` | opens ledger, store and lanes; takes one file up as a job |
 | `cleaning` | frees disk |
+| `waiting` | what is held up: how often, for how long |
 | `line` | the jobs that wait, rest or run |
 | `rebuilding` | a damaged ledger is set aside, a new one learns from the outbox |
 | `jobs` | runs one job through the graph |
+| `joblog` | a job's own log |
 | `lanes` | the worker processes |
 | `presets` | presets/*.toml -> Preset, checked against the pipeline |
 | `pipeline` | the graph: ONE table |
@@ -71,7 +73,7 @@
 | `ledger_rows` | its values |
 | `ledger_schema` | its tables, from the first version on |
 | `holder` | one daemon per state folder; which jobs run |
-| `logs` | where log records go; a job's own log |
+| `logs` | where log records go |
 | `retrying` | what passes by itself, and how it is tried again |
 | `weights` | where model files are; fetch with digest; what works without them |
 | `live` | the live process: ports, clock, phrases, companion, player |

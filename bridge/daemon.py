@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,9 +34,10 @@ from bridge.names import printable
 from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
-from bridge.retrying import rest_s, waits_for
+from bridge.retrying import waits_for
 from bridge.returned import Shelf
 from bridge.types import Job, StageEvent, Transport
+from bridge.waiting import Waiting
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
 from bridge.workshop import open_workshop, refusal_id, revise, take_up
 
@@ -91,8 +91,7 @@ class Daemon:
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._line = Line()
         self._taking = asyncio.Lock()  # one file is taken up at a time
-        self._held_up: Counter[str] = Counter()  # how often in a row, by the id of a job or a file
-        self._resting: dict[str, tuple[Found, asyncio.TimerHandle]] = {}  # files that can't be taken yet
+        self._waiting = Waiting(tell)
         self._answering = Answering(
             shop.ledger,
             ADDRESSEE,
@@ -193,7 +192,7 @@ class Daemon:
             self._queue(job, found.path)
         ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
-        self._held_up.pop(refusal_id(found.path), None)
+        self._waiting.over(refusal_id(found.path))
         return job
 
     def _rest_file(self, found: Found, code: str, why: str) -> None:
@@ -205,34 +204,8 @@ class Daemon:
             )
         except LedgerError as exc:
             log.warning("that %s waits could not be kept: %s", found.path, exc)
-        seconds = self._hold_up(file_id, found.path.name, code, why)
-        timer = asyncio.get_running_loop().call_later(seconds, self._wake_file, file_id)
-        self._resting[file_id] = (found, timer)
-
-    def _wake_file(self, file_id: str) -> bool:
-        found, timer = self._resting.pop(file_id, (None, None))
-        if found is None or timer is None:
-            return False
-        timer.cancel()
-        self._found.put_nowait(found)
-        return True
-
-    def _hold_up(self, held_id: str, name: str, code: str, why: str) -> float:
-        """Tell that a job or a file waits; for how long, in seconds."""
-        self._held_up[held_id] += 1
-        seconds = rest_s(self._held_up[held_id])
-        log.warning("%s (%s) waits %.0f s: %s", printable(name), held_id, seconds, why)
-        self._tell(
-            {
-                "event": "waiting",
-                "id": held_id,
-                "name": printable(name),
-                "code": code,
-                "detail": why,
-                "seconds": seconds,
-            }
-        )
-        return seconds
+        seconds = self._waiting.hold_up(file_id, found.path.name, code, why)
+        self._waiting.rest(file_id, found, seconds, self._found.put_nowait)
 
     def _queue(self, job: Job, source: Path) -> None:
         self._shop.ledger.add_job(job, source)
@@ -247,7 +220,7 @@ class Daemon:
                 result = await run_job(job, self._shop, self._tell_stage, cancel, patient=True)
                 job = result.job
                 if result.state == "waiting":
-                    rest = self._hold_up(job.id, job.bounce.name, result.code, result.detail)
+                    rest = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
                 else:
                     self._tell_job(result)
                     await self._after(result)
@@ -256,7 +229,7 @@ class Daemon:
                 if isinstance(exc, Cancelled):  # while it waited for another process that runs the same job
                     self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
                 else:  # the ledger is busy, or its disk is full: it can't even be told that the job waits
-                    rest = self._hold_up(job.id, job.bounce.name, exc.code, exc.message)
+                    rest = self._waiting.hold_up(job.id, job.bounce.name, exc.code, exc.message)
             except Exception:  # a fault in one job must not stop those behind it
                 log.exception("job %s failed", job.id)
             self._line.ended(job)
@@ -264,7 +237,7 @@ class Daemon:
                 self._line.rest(job, rest)
 
     async def _after(self, result: JobResult) -> None:
-        self._held_up.pop(result.job.id, None)
+        self._waiting.over(result.job.id)
         if result.folder is not None:
             await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
         await asyncio.to_thread(self._tidy, result)
@@ -273,9 +246,7 @@ class Daemon:
 
     async def _cancel(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
-        found, timer = self._resting.pop(row.id, (None, None))
-        if found is not None and timer is not None:
-            timer.cancel()
+        if self._waiting.drop(row.id):
             self._shop.ledger.set_state(row.id, "cancelled", detail=CANCELLED)
             return {"job": row.id, "state": "cancelled"}
         how, job = self._line.cancel(row.id)
@@ -288,7 +259,7 @@ class Daemon:
 
     async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
-        if self._line.wake(row.id) or self._wake_file(row.id):
+        if self._line.wake(row.id) or self._waiting.wake(row.id):
             return {"job": row.id, "state": "queued"}
         if row.id in self._line:
             raise ControlError(f"Job {row.id} is under way already.", "under_way")
@@ -327,7 +298,7 @@ class Daemon:
 
     async def _forget(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
-        if row.id in self._line or row.id in self._resting or row.state in UNDER_WAY:
+        if row.id in self._line or row.id in self._waiting or row.state in UNDER_WAY:
             raise ControlError(f"Job {row.id} is under way. Cancel it first.", "under_way")
         for path in self._shop.ledger.forget_job(row.id):
             self._watcher.forget(path)
@@ -374,7 +345,7 @@ class Daemon:
         job_id = refusal_id(refusal.path)
         log.warning("refused %s: %s", printable(refusal.path), refusal.reason)
         try:
-            self._held_up.pop(job_id, None)
+            self._waiting.over(job_id)
             self._shop.ledger.add_untaken(
                 job_id, refusal.path, refusal.preset, self._config.outbox, refusal.code, refusal.reason
             )

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge import logs
-from bridge.logs import JobLog, log_as_daemon, log_as_program, log_to_parent, pass_on
+from bridge import joblog, logs
+from bridge.joblog import JobLog
+from bridge.logs import log_as_daemon, log_as_program, log_to_parent, pass_on
 
 log = logging.getLogger("bridge.test")
 
@@ -81,7 +82,7 @@ def test_a_job_s_log_holds_its_steps_and_what_was_logged_meanwhile() -> None:
 
 
 def test_a_job_s_log_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MOST_LINES", 10)
+    monkeypatch.setattr(joblog, "MOST_LINES", 10)
     job = JobLog("dawbridge 0")
     for _ in range(100):
         job.note("again")
