@@ -137,7 +137,11 @@ def true_peak_dbtp(sound: Sound) -> float:
 
 def true_peaks(sound: Sound) -> npt.NDArray[np.float32]:
     """The true peak around each frame over all channels, (frames,)."""
-    return np.concatenate(list(_peaks(sound)))
+    found, at = np.empty(sound.frames, dtype=np.float32), 0
+    for peaks in _peaks(sound):
+        found[at : at + peaks.size] = peaks
+        at += peaks.size
+    return found
 
 
 def rms_db(sound: Sound) -> float:
