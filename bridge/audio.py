@@ -27,6 +27,7 @@ Samples = npt.NDArray[np.float32]
 MIN_SECONDS = 0.5
 MAX_RIFF_BYTES = 3_900_000_000
 MAX_CHANNELS = 2
+BLOCK_FRAMES = 1 << 18
 SUFFIXES = (
     ".wav",
     ".wave",
@@ -111,14 +112,20 @@ def read(path: Path) -> tuple[Samples, int]:
 
 def read_raw(path: Path) -> tuple[Samples, int]:
     """Samples and rate of a file that we wrote ourselves, without checks; (channels, frames)."""
-    data, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.ascontiguousarray(data.T), int(rate)
+    with soundfile.SoundFile(path) as file:
+        samples = np.empty((file.channels, file.frames), dtype=np.float32)
+        at = 0
+        for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):  # never twice in memory
+            samples[:, at : at + len(block)] = block.T
+            at += len(block)
+        return samples[:, :at], int(file.samplerate)
 
 
 def write_float_wav(path: Path, samples: Samples, sample_rate_hz: int) -> None:
     """Write a working file: 32-bit float WAV (RF64 where it passes 4 GB), the same bytes each time."""
     with wav_writer(path, sample_rate_hz, *samples.shape, is_float=True) as file:
-        file.write(samples.T)
+        for start in range(0, samples.shape[1], BLOCK_FRAMES):  # it makes a copy of what it is given
+            file.write(samples[:, start : start + BLOCK_FRAMES].T)
 
 
 @contextmanager

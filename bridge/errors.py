@@ -93,6 +93,12 @@ class Cancelled(DawbridgeError):
     default_code = "cancelled"
 
 
+class Waits(DawbridgeError):
+    """Something stands in the job's way that passes by itself; `code` as in `retrying.WAITED_FOR`."""
+
+    default_code = "busy"
+
+
 class WorkerDied(StageError):
     """The worker process ended without an answer (killed, or out of memory)."""
 
@@ -133,6 +139,12 @@ class LiveError(DawbridgeError):
     """The live companion does not run, runs already, or could not be started."""
 
     default_code = "live"
+
+
+class AutostartError(DawbridgeError):
+    """The daemon can't be started at login: something stands there that isn't ours, or the system refuses."""
+
+    default_code = "autostart"
 
 
 class InstallError(DawbridgeError):

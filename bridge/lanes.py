@@ -13,8 +13,8 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,17 +27,27 @@ from typing import Any, Protocol
 import soundfile
 
 from bridge.errors import Cancelled, DawbridgeError, StageError, WorkerDied
+from bridge.logs import log_to_parent, pass_on
 from bridge.pipeline import STAGES
+from bridge.retrying import disk_code
 from bridge.types import Artifact, Bounce, Context, Made, Skip
 
 REPORTS_PER_S = 5.0
 CANCEL_GRACE_S = 20.0
 POLL_S = 0.1
-DISK_FULL_BYTES = 8 << 20
+NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+)
+"""How torch and onnxruntime, which raise a RuntimeError, say that memory has run out."""
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[float, float], None]
+Send = Callable[[tuple[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Task:
     workdir: Path
     models_dir: Path
     voices_dir: Path
+    thrifty: bool = False  # with as little memory as possible: it ran out before
 
 
 class Lane(Protocol):
@@ -85,10 +96,9 @@ class InlineLane:
 class WorkerLane:
     """Runs stages in one spawned process that is started when needed."""
 
-    def __init__(self, name: str, *, idle_s: float = 120.0, log_file: Path | None = None) -> None:
+    def __init__(self, name: str, *, idle_s: float = 120.0) -> None:
         self._name = name
         self._idle_s = idle_s
-        self._log_file = log_file
         self._lock = asyncio.Lock()
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -140,6 +150,8 @@ class WorkerLane:
                 raise self._death(task) from None
             if kind == "progress":
                 on_progress(*value)
+            elif kind == "log":
+                pass_on(value)
             elif kind == "made":
                 return value  # type: ignore[no-any-return]
             else:
@@ -163,7 +175,7 @@ class WorkerLane:
         ours, theirs = context.Pipe()
         self._process = context.Process(
             target=worker_main,
-            args=(theirs, self._idle_s, self._log_file),
+            args=(theirs, self._idle_s),
             name=f"dawbridge-{self._name}",
             daemon=True,
         )
@@ -200,24 +212,20 @@ def run_task(task: Task, report: Progress) -> Made | Skip:
     Raises:
         DawbridgeError: as the stage says; any other exception becomes a StageError, logged in full.
     """
-    context = Context(task.workdir, task.models_dir, task.voices_dir, report)
+    context = Context(task.workdir, task.models_dir, task.voices_dir, report, task.thrifty)
+    if task.thrifty:
+        _one_thread()
     try:
         return STAGES[task.stage].run(**task.inputs, settings=task.settings, context=context)
     except DawbridgeError:
         raise
     except MemoryError:
-        raise StageError(
-            f"{task.stage} ran out of memory. Close other programs, then retry.", "memory"
-        ) from None
+        raise _out_of_memory(task) from None
     except (OSError, soundfile.LibsndfileError) as exc:
-        free_bytes = shutil.disk_usage(task.workdir).free
-        if free_bytes < DISK_FULL_BYTES:
-            raise StageError(
-                f"{task.stage}: the disk of {task.workdir.parent} is full. Free some room, then retry.",
-                "disk_full",
-            ) from exc
-        raise StageError(f"{task.stage} could not work with a file: {exc}.", "file") from exc
+        raise _disk_error(task, exc) from exc
     except Exception as exc:
+        if any(sign in str(exc).lower() for sign in NO_MEMORY):
+            raise _out_of_memory(task) from exc
         log.exception("stage %s failed", task.stage)
         raise StageError(
             f"{task.stage} failed unexpectedly ({type(exc).__name__}: {exc}). "
@@ -226,12 +234,12 @@ def run_task(task: Task, report: Progress) -> Made | Skip:
         ) from exc
 
 
-def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
-    """The worker process: tasks in, progress and answers out, until idle or its parent is gone."""
+def worker_main(pipe: Connection, idle_s: float) -> None:
+    """The worker process: tasks in; progress, log records and answers out; until idle or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if log_file is not None:
-        log_to_file(log_file)
+    send = _in_turn(pipe)
+    log_to_parent(send)
     if hasattr(os, "nice"):
         os.nice(5)  # the DAW comes first
     with contextlib.suppress(EOFError, OSError):  # the parent closed the pipe
@@ -240,10 +248,33 @@ def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
             if task == "cancel":  # it came after the answer had gone out
                 continue
             try:
-                answer: tuple[str, Any] = ("made", run_task(task, _reporter(pipe)))
+                answer: tuple[str, Any] = ("made", run_task(task, _reporter(pipe, send)))
             except DawbridgeError as exc:
                 answer = ("error", exc)
-            pipe.send(answer)
+            send(answer)
+            if answer[0] == "error" and answer[1].code == "memory":
+                return  # with this process goes all that it holds; the next task gets a new one
+
+
+def _one_thread() -> None:
+    """Every thread of a mathematical library keeps room of its own."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for those that are not loaded yet
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _out_of_memory(task: Task) -> StageError:
+    return StageError(f"{task.stage} ran out of memory. Close other programs, then retry.", "memory")
+
+
+def _disk_error(task: Task, exc: BaseException) -> StageError:
+    places = [task.workdir, *([task.models_dir] if task.models_dir.is_dir() else [])]
+    code = disk_code(exc, *places)
+    if code == "disk_full":
+        shown = " or ".join(map(str, places))
+        return StageError(f"{task.stage}: the disk of {shown} is full. Free some room.", code)
+    return StageError(f"{task.stage} could not work with a file: {exc}.", code or "file")
 
 
 @contextlib.contextmanager
@@ -259,17 +290,6 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def log_to_file(path: Path) -> None:
-    """Send this process' log records to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=path,
-        level=logging.INFO,
-        format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-
-
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -277,7 +297,18 @@ def _end_with_parent() -> None:
         os._exit(0)  # a stage deep in C code would not hear a closed pipe
 
 
-def _reporter(pipe: Connection) -> Progress:
+def _in_turn(pipe: Connection) -> Send:
+    """Sends over the pipe, callable from any thread: a library may log from one of its own."""
+    lock = threading.Lock()
+
+    def send(message: tuple[str, Any]) -> None:
+        with lock:
+            pipe.send(message)
+
+    return send
+
+
+def _reporter(pipe: Connection, send: Send) -> Progress:
     last_s = 0.0
 
     def report(done: float, total: float) -> None:
@@ -287,6 +318,6 @@ def _reporter(pipe: Connection) -> Progress:
         now_s = time.monotonic()
         if now_s - last_s >= 1.0 / REPORTS_PER_S or done >= total:
             last_s = now_s
-            pipe.send(("progress", (done, total)))
+            send(("progress", (done, total)))
 
     return report

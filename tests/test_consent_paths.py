@@ -34,9 +34,9 @@ from bridge.voices.engines import open_voice
 from bridge.voices.f0 import F0Track
 from bridge.voices.folder import read_card, write_card
 from bridge.workshop import open_workshop, take_up
+from tests.running_queue import running
 from tests.served import WritesDown, served
 from tests.song_a import RATE_HZ, context_in, put_grid, put_stems, true_stem
-from tests.test_control import running
 from tests.tiny_voice import CONSENT, put_voice
 
 pytestmark = pytest.mark.real

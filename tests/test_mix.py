@@ -12,8 +12,9 @@ from bridge import audio
 from bridge.audio import Samples
 from bridge.config import shipped
 from bridge.effects.chains import load_chain
-from bridge.effects.limiter import limit, master, peaks_of
+from bridge.effects.limiter import limit, master
 from bridge.effects.render import render
+from bridge.sound import Sound, of_array, true_peaks
 from bridge.stages.mix import MixSettings, balance, duck, follow, mix
 from bridge.types import Artifact, Made, Skip
 from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_grid, put_stems, true_stem
@@ -24,6 +25,10 @@ LEAD_ENDS_S = 4.8
 
 def _nothing() -> None:
     pass
+
+
+def _sound(samples: Samples) -> Sound:
+    return of_array(samples, RATE_HZ)
 
 
 def _music(seconds: float = SECONDS) -> Samples:
@@ -93,7 +98,7 @@ def test_a_lead_that_lost_the_singers_dynamics_gets_them_back() -> None:
     vocals = true_stem("vocals", 5.0)
     swing_db = 6.0 * np.sin(2 * np.pi * np.arange(vocals.shape[1]) / (2.5 * RATE_HZ))
     lead = (vocals * np.power(10.0, (swing_db - 25.0) / 20.0)).astype(np.float32)
-    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    followed = follow(_sound(lead), _sound(vocals), 1.0).all()
     error_db = _levels(followed) - _levels(vocals)
     assert np.std(_levels(lead) - _levels(vocals)) > 4.0
     assert np.std(error_db) < 0.5 and abs(np.mean(error_db)) < 0.5
@@ -106,13 +111,13 @@ def test_a_lead_through_effects_comes_closer_to_the_singer(tmp_path: Path, chain
     vocals = true_stem("vocals", 5.0)
     steps = load_chain(chain, [shipped("presets") / "effects"])
     lead = render(steps, vocals, RATE_HZ, tmp_path, lambda _done, _total: None)
-    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    followed = follow(_sound(lead), _sound(vocals), 1.0).all()
     assert np.std(_levels(followed) - _levels(vocals)) < 0.75 * np.std(_levels(lead) - _levels(vocals))
 
 
 def test_strength_0_only_sets_the_level() -> None:
     vocals = true_stem("vocals", 5.0)
-    followed = follow(vocals * np.float32(0.01), vocals, RATE_HZ, 0.0)
+    followed = follow(_sound(vocals * np.float32(0.01)), _sound(vocals), 0.0).all()
     assert audio.rms_db(followed - vocals) - audio.rms_db(vocals) < -60
 
 
@@ -121,7 +126,7 @@ def test_the_correction_stops_at_12_db_and_nothing_is_pumped_up_in_pauses() -> N
     hiss = np.random.default_rng(0).standard_normal(vocals.shape).astype(np.float32) * np.float32(1e-4)
     lead = vocals + hiss
     lead[:, RATE_HZ : 2 * RATE_HZ] *= np.float32(1e-3)  # a hole of 60 dB
-    followed = follow(lead, vocals, RATE_HZ, 1.0)
+    followed = follow(_sound(lead), _sound(vocals), 1.0).all()
     pause, hole = slice(6 * RATE_HZ, 9 * RATE_HZ), slice(round(1.3 * RATE_HZ), round(1.7 * RATE_HZ))
     assert audio.rms_db(followed[:, pause]) - audio.rms_db(lead[:, pause]) < 1.5
     whole_db = audio.loudness_lufs(vocals, RATE_HZ) - audio.loudness_lufs(lead, RATE_HZ)
@@ -133,7 +138,7 @@ def test_the_correction_stops_at_12_db_and_nothing_is_pumped_up_in_pauses() -> N
 @pytest.mark.parametrize("duck_db", [0.0, 2.0, 6.0])
 def test_the_music_goes_down_by_the_set_amount_under_the_lead_only(duck_db: float) -> None:
     lead, music = true_stem("vocals", SECONDS), _music()
-    ducked = duck(music, lead, RATE_HZ, duck_db)
+    ducked = duck(_sound(music), _sound(lead), duck_db).all()
     under, alone = (
         slice(RATE_HZ, 4 * RATE_HZ),
         slice(round((LEAD_ENDS_S + 1.5) * RATE_HZ), round(9.5 * RATE_HZ)),
@@ -144,7 +149,7 @@ def test_the_music_goes_down_by_the_set_amount_under_the_lead_only(duck_db: floa
 
 def test_ducking_moves_smoothly() -> None:
     steady = np.ones((1, round(SECONDS * RATE_HZ)), dtype=np.float32)
-    gain = duck(steady, true_stem("vocals", SECONDS), RATE_HZ, 6.0)[0]
+    gain = duck(_sound(steady), _sound(true_stem("vocals", SECONDS)), 6.0).all()[0]
     assert np.abs(np.diff(20 * np.log10(gain))).max() < 0.01  # dB per frame
 
 
@@ -278,7 +283,7 @@ def test_a_song_out_of_balance_does_not_drown_the_new_music_nor_the_singer(
 ) -> None:
     vocals = true_stem("vocals", SECONDS)
     original = _music() * np.float32(audio.db_to_amplitude(change_db))
-    balanced = balance(_new(), vocals, original, RATE_HZ)
+    balanced = balance(_sound(_new()), _sound(vocals), _sound(original)).all()
     above_lu = audio.loudness_lufs(balanced, RATE_HZ) - audio.loudness_lufs(vocals, RATE_HZ)
     assert above_lu == pytest.approx(stands_lu, abs=0.05)
 
@@ -302,7 +307,7 @@ def test_an_arrangement_of_another_length_is_fitted_to_the_bounce(tmp_path: Path
 
 def test_silent_vocals_leave_the_new_music_as_it_is() -> None:
     silence = np.zeros((2, 3 * RATE_HZ), dtype=np.float32)
-    assert np.array_equal(balance(_new(3.0), silence, _music(3.0), RATE_HZ), _new(3.0))
+    assert np.array_equal(balance(_sound(_new(3.0)), _sound(silence), _sound(_music(3.0))).all(), _new(3.0))
 
 
 # --- the limiter
@@ -314,28 +319,28 @@ def test_no_true_peak_passes_the_ceiling_even_between_samples(rate_hz: int) -> N
     # A quarter of the rate at 45 degrees: its samples never show its peaks, which are 3 dB higher.
     sine = np.sin(2 * np.pi * rate_hz / 4 * times + np.pi / 4)
     bursts = (sine * (np.sin(2 * np.pi * 1.5 * times) > 0)).astype(np.float32)[np.newaxis]
-    loud = master(bursts, rate_hz, -3.0, -1.0, _nothing)
+    loud = master(of_array(bursts, rate_hz), -3.0, -1.0, _nothing).all()
     assert audio.true_peak_dbtp(loud, rate_hz) <= -1.0
 
 
 def test_what_lies_below_the_ceiling_is_only_made_louder() -> None:
     music = _music(3.0)
-    peaks = peaks_of(music, RATE_HZ)
+    peaks = true_peaks(_sound(music))
     gain_db = -1.5 - audio.true_peak_dbtp(music, RATE_HZ)
-    louder = limit(music, peaks, RATE_HZ, gain_db, -1.0)
+    louder = limit(_sound(music), peaks, gain_db, -1.0).all()
     assert audio.rms_db(louder - music * np.float32(audio.db_to_amplitude(gain_db))) < -100
 
 
 def test_a_click_keeps_to_the_ceiling_and_silence_stays_silence() -> None:
     click = np.zeros((2, 2 * RATE_HZ), dtype=np.float32)
-    assert np.array_equal(master(click, RATE_HZ, -14.0, -1.0, _nothing), click)
+    assert np.array_equal(master(_sound(click), -14.0, -1.0, _nothing).all(), click)
     click[:, RATE_HZ] = 0.5
-    assert audio.true_peak_dbtp(master(click, RATE_HZ, -14.0, -1.0, _nothing), RATE_HZ) <= -1.0
+    assert audio.true_peak_dbtp(master(_sound(click), -14.0, -1.0, _nothing).all(), RATE_HZ) <= -1.0
 
 
 def test_the_limiter_adds_no_delay() -> None:
     music = _music(3.0)
-    pressed = limit(music, peaks_of(music, RATE_HZ), RATE_HZ, 12.0, -1.0)
+    pressed = limit(_sound(music), true_peaks(_sound(music)), 12.0, -1.0).all()
     size = 2 * music.shape[1]
     likeness = np.fft.irfft(np.fft.rfft(pressed[0], size) * np.conj(np.fft.rfft(music[0], size)), size)
     assert int(np.argmax(likeness)) == 0

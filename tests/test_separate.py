@@ -16,7 +16,7 @@ from bridge.errors import Cancelled, StageError
 from bridge.separators import htdemucs, spleeter
 from bridge.stages import separate as stage
 from bridge.stages.separate import SeparateSettings, models, resolve, separate, separate_samples
-from bridge.types import STEMS, Bounce, Context, Fallback, Stem
+from bridge.types import STEMS, Bounce, Context, Fallback, Made, Stem
 from tests.song_a import DATA, RATE_HZ, Reports, context_in, true_stem
 
 SPLEETER = SeparateSettings(engine="spleeter")
@@ -141,6 +141,50 @@ def test_all_rates_agree() -> None:
     assert {stage.RATE_HZ, htdemucs.RATE_HZ, spleeter.RATE_HZ} == {44_100}
 
 
+def test_a_long_song_is_separated_in_stretches_without_a_seam(
+    halves: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = mix(9.3)
+    bounce = put_bounce(tmp_path, samples)
+    (tmp_path / "whole").mkdir()
+    whole = separate(bounce, settings=SeparateSettings(), context=context_in(tmp_path / "whole"))
+    for name, seconds in (("STRETCH_S", 2.0), ("AROUND_S", 1.0), ("SEAM_S", 0.25)):
+        monkeypatch.setattr(stage, name, seconds)
+    (tmp_path / "pieces").mkdir()
+    reports = Reports()
+    pieces = separate(bounce, settings=SeparateSettings(), context=context_in(tmp_path / "pieces", reports))
+    assert isinstance(whole, Made) and isinstance(pieces, Made)
+    stems = read_stems(pieces.files["stems"])
+    for stem, heard in read_stems(whole.files["stems"]).items():
+        assert stems[stem].shape == samples.shape
+        assert np.abs(stems[stem] - heard).max() < 1e-6
+    assert residual_db(stems, samples) < -120
+    shares = [done / total for done, total in reports.seen]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+@pytest.mark.real
+def test_spleeter_in_stretches_differs_little_from_the_whole(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own blocks lie elsewhere then, so it can't be the same; it must be as good and have no seam."""
+    bounce = put_bounce(tmp_path, mix(30.0))
+    found = []
+    for name, stretch_s in (("whole", 1000.0), ("pieces", 10.0)):
+        monkeypatch.setattr(stage, "STRETCH_S", stretch_s)
+        folder = tmp_path / name
+        folder.mkdir()
+        context = dataclasses.replace(context_in(folder), models_dir=models_dir)
+        made = separate(bounce, settings=SPLEETER, context=context)
+        assert isinstance(made, Made)
+        found.append(read_stems(made.files["stems"]))
+    whole, pieces = found
+    true = true_stem("vocals", 30.0)
+    assert abs(sdr_db(true, pieces["vocals"]) - sdr_db(true, whole["vocals"])) < 0.3
+    assert sdr_db(whole["vocals"], pieces["vocals"]) > 20
+    assert residual_db(pieces, mix(30.0)) < -120
+
+
 @pytest.mark.real
 def test_song_a_comes_apart_and_nulls(tmp_path: Path) -> None:
     reports = Reports()
@@ -182,4 +226,4 @@ def test_spleeter_can_be_cancelled_between_blocks(tmp_path: Path) -> None:
     context = Context(workdir, tmp_path / "models", tmp_path / "voices", cancel)
     with pytest.raises(Cancelled):
         separate(bounce, settings=SPLEETER, context=context)
-    assert list(workdir.rglob("*.wav")) == []
+    assert all(audio.read_raw(path)[0].size == 0 for path in workdir.rglob("*.wav"))  # nothing half done

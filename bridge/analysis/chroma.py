@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bridge.analysis.spectrum import RATE_HZ, Array, blocks, magnitudes
+from bridge.analysis.spectrum import RATE_HZ, Array, Signal, blocks, magnitudes
 
 HOP_FRAMES = 1024
 HOP_S = HOP_FRAMES / RATE_HZ  # about 46 ms
@@ -33,7 +33,7 @@ class Chroma:
         return np.asarray(source[first : max(first + 1, round(end_s / HOP_S))].mean(axis=0))
 
 
-def find_chroma(signal: Array) -> Chroma:
+def find_chroma(signal: Signal) -> Chroma:
     """Pitch classes of the spectral peaks of mono audio at `RATE_HZ`.
 
     A peak's frequency is interpolated, so that low notes a few bins apart are told from each other; its
@@ -53,14 +53,14 @@ def find_chroma(signal: Array) -> Chroma:
     return Chroma(np.maximum(0.0, _gathered(where, weight, length) - thirds), bass, tuning)
 
 
-def _spectral_peaks(signal: Array) -> tuple[npt.NDArray[np.int64], Array, Array]:
+def _spectral_peaks(signal: Signal) -> tuple[npt.NDArray[np.int64], Array, Array]:
     """Frame numbers, MIDI pitches with fraction, and compressed magnitudes of all local maxima in range."""
     found = [_block_peaks(signal, first, last) for first, last in blocks(signal.size, HOP_FRAMES)]
     frame, hz, magnitude = (np.concatenate(part) for part in zip(*found, strict=True))
     return frame, _to_pitch(hz), magnitude**_COMPRESSION
 
 
-def _block_peaks(signal: Array, first: int, last: int) -> tuple[npt.NDArray[np.int64], Array, Array]:
+def _block_peaks(signal: Signal, first: int, last: int) -> tuple[npt.NDArray[np.int64], Array, Array]:
     level = magnitudes(signal, first, last, _WINDOW_FRAMES, HOP_FRAMES)
     inner = level[:, 1:-1]
     frame, column = np.nonzero((inner > level[:, :-2]) & (inner >= level[:, 2:]) & (inner > _FAINT))

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bridge.analysis.spectrum import RATE_HZ, Array, blocks, magnitudes
+from bridge.analysis.spectrum import RATE_HZ, Array, Signal, blocks, magnitudes
 
 HOP_FRAMES = 110
 HOP_S = HOP_FRAMES / RATE_HZ  # about 5 ms
@@ -41,7 +41,7 @@ class Onsets:
         return self.low.size * HOP_S
 
 
-def find_onsets(signal: Array) -> Onsets:
+def find_onsets(signal: Signal) -> Onsets:
     """Onsets of mono audio at `RATE_HZ`: half-wave rectified rise of log magnitude (as SuperFlux, Böck and Widmer 2013) in three bands.
 
     Comparing two windows that lie nearly side by side puts the peak on the border between them, so
@@ -77,7 +77,7 @@ def attack_times(strength: Array, floor: float = 0.15) -> tuple[Array, Array]:
     return np.maximum(0.0, times), strength[peaks]
 
 
-def _magnitudes(signal: Array, first: int, last: int) -> Array:
+def _magnitudes(signal: Signal, first: int, last: int) -> Array:
     return magnitudes(signal, first, last, _WINDOW_FRAMES, HOP_FRAMES, _EARLY_FRAMES)
 
 

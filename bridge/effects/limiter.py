@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.audio import (
-    Samples,
-    amplitude_to_db,
-    db_to_amplitude,
-    loudness_lufs,
-    oversampled_peak,
-    true_peak_dbtp,
-)
+from bridge.audio import Samples, amplitude_to_db, db_to_amplitude
+from bridge.sound import Sound, loudness_lufs, scaled, true_peak_dbtp, true_peaks
 
 LOOKAHEAD_S = 0.02  # how long the gain takes down to a peak, and up again
 CLOSE_LU = 0.05
@@ -29,53 +24,42 @@ MOST_LIMITING_DB = 20.0
 SAFETY_DB = 0.05  # the smooth gain shifts peaks between samples by a hair
 
 
-def master(
-    samples: Samples,
-    sample_rate_hz: int,
-    target_lufs: float,
-    ceiling_dbtp: float,
-    on_round: Callable[[], None],
-) -> Samples:
-    """Bring (channels, frames) to the loudness, with no true peak above the ceiling.
+def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Callable[[], None]) -> Sound:
+    """Bring a sound to the loudness, with no true peak above the ceiling.
 
     Silence stays silence. Where both can't be had, such as for a single click, the ceiling holds: peaks
-    are pressed by `MOST_LIMITING_DB` at most. `on_round` is called every second or so and may raise.
+    are pressed by `MOST_LIMITING_DB` at most. `on_round` is called every second or so and may raise. The sound is
+    read several times, so it had better be a file.
     """
-    loudness = loudness_lufs(samples, sample_rate_hz)
+    loudness = loudness_lufs(sound)
     if not math.isfinite(loudness):
-        return samples
-    peaks = peaks_of(samples, sample_rate_hz)
+        return sound
+    peaks = true_peaks(sound)
     gain_db = target_lufs - loudness
     most_db = max(gain_db, ceiling_dbtp - amplitude_to_db(float(peaks.max())) + MOST_LIMITING_DB)
     for _ in range(MAX_ROUNDS):
         on_round()
-        mastered = limit(samples, peaks, sample_rate_hz, gain_db, ceiling_dbtp)
-        miss_lu = target_lufs - loudness_lufs(mastered, sample_rate_hz)
+        mastered = limit(sound, peaks, gain_db, ceiling_dbtp)
+        miss_lu = target_lufs - loudness_lufs(mastered)
         if abs(miss_lu) < CLOSE_LU or gain_db >= most_db:
             break
         gain_db = min(gain_db + miss_lu, most_db)
-    excess_db = true_peak_dbtp(mastered, sample_rate_hz) - ceiling_dbtp
-    return mastered if excess_db <= 0 else mastered * np.float32(db_to_amplitude(-excess_db - SAFETY_DB))
+    excess_db = true_peak_dbtp(mastered) - ceiling_dbtp
+    return mastered if excess_db <= 0 else scaled(mastered, db_to_amplitude(-excess_db - SAFETY_DB))
 
 
-def limit(
-    samples: Samples, peaks: npt.NDArray[np.float32], sample_rate_hz: int, gain_db: float, ceiling_dbtp: float
-) -> Samples:
-    """`samples` louder by `gain_db`, every one of `peaks` (from `peaks_of`) kept below the ceiling."""
+def limit(sound: Sound, peaks: npt.NDArray[np.float32], gain_db: float, ceiling_dbtp: float) -> Sound:
+    """`sound` louder by `gain_db`, every one of `peaks` (from `sound.true_peaks`) kept below the ceiling."""
     room = db_to_amplitude(ceiling_dbtp - SAFETY_DB)
-    allowed = np.minimum(db_to_amplitude(gain_db), room / np.maximum(peaks, 1e-9))
-    return (samples * _smooth(allowed, round(LOOKAHEAD_S * sample_rate_hz))).astype(np.float32)
+    lookahead = round(LOOKAHEAD_S * sound.rate_hz)
 
+    def read(start: int, stop: int) -> Samples:
+        first, last = max(0, start - 2 * lookahead), min(sound.frames, stop + 2 * lookahead)
+        allowed = np.minimum(db_to_amplitude(gain_db), room / np.maximum(peaks[first:last], 1e-9))
+        gain = _smooth(allowed, lookahead)[start - first : stop - first]
+        return (sound.read(start, stop) * gain).astype(np.float32)
 
-def peaks_of(samples: Samples, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """The true peak around each frame over all channels, (frames,)."""
-    block, margin = 10 * sample_rate_hz, 64  # in blocks, since oversampling takes four times the memory
-    peaks = np.empty(samples.shape[1], dtype=np.float32)
-    for start in range(0, samples.shape[1], block):
-        first = max(0, start - margin)
-        around = oversampled_peak(samples[:, first : start + block + margin])
-        peaks[start : start + block] = around[start - first : start - first + block]
-    return peaks
+    return replace(sound, read=read)
 
 
 def _smooth(allowed: npt.NDArray[np.float32], lookahead: int) -> npt.NDArray[np.float32]:

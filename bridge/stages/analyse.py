@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from bridge import audio
+from bridge import audio, sound
 from bridge.analysis.bars import find_bars, to_tempo_map
 from bridge.analysis.beats import Beats, find_beats
 from bridge.analysis.chroma import Chroma, find_chroma
 from bridge.analysis.key import Key, find_key
 from bridge.analysis.onsets import Onsets, find_onsets
-from bridge.analysis.spectrum import RATE_HZ, Array, analysis_signal
-from bridge.audio import Samples
+from bridge.analysis.spectrum import RATE_HZ, Signal, analysis_signal, largest
 from bridge.errors import ConfigError
 from bridge.grid import write_grid
 from bridge.settings import setting
+from bridge.sound import Sound
 from bridge.tempo import constant_tempo
 from bridge.types import Artifact, Bounce, Context, Grid, Made, Stem, TempoMap, TempoSource
 from bridge.voices.presence import NOBODY, Presence, find_singing
@@ -61,22 +61,25 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
         raise ConfigError(f'analyse.key = {settings.key!r} must be like "C major" or "F# minor".')
     steps = 5
     context.report(0, steps)
-    samples, rate = audio.read(bounce.path)
+    audio.probe(bounce.path)
+    whole = sound.of_file(bounce.path)
+    rate = whole.rate_hz
     parts = _parts(stems)
-    band = analysis_signal(_sounding(parts, ("drums", "bass", "other"), samples), rate)
-    onsets = find_onsets(band)
+    band = analysis_signal(_sounding(parts, ("drums", "bass", "other"), whole), rate)
+    onsets, begin_s = find_onsets(band), _begin_s(band)
+    del band  # of a long song it takes 100 MB
     context.report(1, steps)
-    chroma = find_chroma(analysis_signal(_sounding(parts, ("bass", "other"), samples), rate))
+    chroma = find_chroma(analysis_signal(_sounding(parts, ("bass", "other"), whole), rate))
     context.report(2, steps)
     key = find_key(chroma)
-    tempo, source, confidence = _tempo(bounce, settings, onsets, chroma if key.name else None, _begin_s(band))
+    tempo, source, confidence = _tempo(bounce, settings, onsets, chroma if key.name else None, begin_s)
     known_key = settings.key or bounce.key
     key = Key(known_key, 1.0) if known_key else key
     context.report(3, steps)
     presence = NOBODY
     if "vocals" in parts and settings.sings != "no":
         labelled = bounce.role == "vocals" or settings.sings == "yes"
-        presence = find_singing(parts["vocals"], samples, rate, labelled=labelled)
+        presence = find_singing(parts["vocals"], whole, rate, labelled=labelled)
     context.report(4, steps)
     grid = Grid(
         tempo=tempo,
@@ -84,8 +87,8 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
         tempo_confidence=confidence,
         key=key.name,
         key_confidence=key.confidence,
-        loudness_lufs=audio.loudness_lufs(samples, rate),
-        true_peak_dbtp=audio.true_peak_dbtp(samples, rate),
+        loudness_lufs=sound.loudness_lufs(whole),
+        true_peak_dbtp=sound.true_peak_dbtp(whole),
         sings=presence.sings,
         singing=presence.spans,
     )
@@ -95,24 +98,26 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
     return Made({"grid": path}, _detail(grid), _facts(grid, presence))
 
 
-def _parts(stems: Artifact | None) -> dict[Stem, Samples]:
+def _parts(stems: Artifact | None) -> dict[Stem, Sound]:
     names: tuple[Stem, ...] = ("vocals", "drums", "bass", "other")
     if stems is None:
         return {}
     files = {name: stems.path / f"{name}.wav" for name in names}
-    return {name: audio.read_raw(file)[0] for name, file in files.items() if file.exists()}
+    return {name: sound.of_file(file) for name, file in files.items() if file.exists()}
 
 
-def _sounding(parts: dict[Stem, Samples], wanted: Sequence[Stem], bounce: Samples) -> Samples:
+def _sounding(parts: dict[Stem, Sound], wanted: Sequence[Stem], bounce: Sound) -> Sound:
     """The wanted stems together, or the bounce where they hold nothing."""
     found = [parts[name] for name in wanted if name in parts]
-    together: Samples = np.stack(found).sum(axis=0) if found else np.zeros_like(bounce)
-    return together if audio.rms_db(together) > _PLAYS_DB else bounce
+    if not found:
+        return bounce
+    together = sound.added(found)
+    return together if sound.rms_db(together) > _PLAYS_DB else bounce
 
 
-def _begin_s(signal: Array) -> float:
-    level = np.abs(signal)
-    return float(np.argmax(level > level.max() * audio.db_to_amplitude(_BEGINS_DB)) / RATE_HZ)
+def _begin_s(signal: Signal) -> float:
+    limit = largest(signal) * audio.db_to_amplitude(_BEGINS_DB)
+    return float(np.argmax((signal > limit) | (signal < -limit)) / RATE_HZ)
 
 
 def _tempo(

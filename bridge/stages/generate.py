@@ -28,6 +28,7 @@ from bridge.instruments.sound import Sound
 from bridge.midi import read_midi, write_midi
 from bridge.progress import Report, part_of
 from bridge.settings import setting
+from bridge.sound import of_file as sound_of_file
 from bridge.tempo import beats_to_frames, constant_tempo, frames_to_beats
 from bridge.transformer import shipped
 from bridge.transformer.decoder import Decoder
@@ -233,10 +234,13 @@ def _write(piece: Piece, task: Task, key: str, workdir: Path, report: Report) ->
 
 def _ends_beats(bounce: Bounce, tempo: TempoMap) -> float:
     """Where the music ends: reverb and silence after it don't count."""
-    samples, _ = audio.read(bounce.path)
-    level = np.abs(samples).max(axis=0)
-    sounding = np.flatnonzero(level > level.max() * audio.db_to_amplitude(TAIL_DB))
-    return frames_to_beats(tempo, float(sounding[-1] + 1) if sounding.size else 0.0)
+    heard = sound_of_file(bounce.path)
+    highest = max(float(np.abs(block).max(initial=0.0)) for _, block in heard.blocks())
+    limit, last = highest * audio.db_to_amplitude(TAIL_DB), 0
+    for start, block in heard.blocks():
+        sounding = np.flatnonzero(np.abs(block).max(axis=0) > limit)
+        last = start + int(sounding[-1]) + 1 if sounding.size else last
+    return frames_to_beats(tempo, float(last))
 
 
 def _parts(settings: GenerateSettings) -> tuple[str, ...]:

@@ -6,23 +6,32 @@ Whatever engine runs, the stems have the bounce's own rate, channels and length,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bridge import audio, weights
+from bridge import audio, sound, weights
 from bridge.audio import Samples
-from bridge.errors import StageError
+from bridge.errors import InputError, StageError
+from bridge.progress import part_of
 from bridge.separators import accompaniment, htdemucs, spleeter
 from bridge.settings import setting
+from bridge.sound import Sound
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, ModelRef, Stem
 
 STAGE_VERSION = "1"
 BOUNCE_FIELDS = ("sha256", "role")
 RATE_HZ = 44_100
 """The rate all engines work at."""
+
+STRETCH_S = 119.0
+"""What is separated in one go; a song up to one and a half of it is taken whole."""
+
+AROUND_S = 12.0  # as long as the networks look
+SEAM_S = 1.0
 
 APPROXIMATE: tuple[Stem, ...] = ("drums", "bass", "other")
 
@@ -62,15 +71,23 @@ def separate(bounce: Bounce, *, settings: SeparateSettings, context: Context) ->
         ModelError: the engine's weights are missing, changed or unsafe.
         StageError: the engine gave values that are not numbers.
     """
-    samples, rate_hz = audio.read(bounce.path)
+    audio.probe(bounce.path)
+    song = sound.of_file(bounce.path)
     folder = context.workdir / "stems"
     folder.mkdir()
     if bounce.role != "mix":
-        audio.write_float_wav(folder / f"{bounce.role}.wav", samples, rate_hz)
+        sound.write(song, folder / f"{bounce.role}.wav")
         return Made({"stems": folder}, f"the bounce is one part already: {bounce.role}", {"engine": None})
-    stems = separate_samples(samples, rate_hz, settings.engine, context.models_dir, context.report)
-    for stem, sound in stems.items():
-        audio.write_float_wav(folder / f"{stem}.wav", sound, rate_hz)
+    stems: tuple[Stem, ...] = STEMS
+    with ExitStack() as files:
+        shape = (song.rate_hz, song.channels, song.frames)
+        writers = {
+            stem: files.enter_context(audio.wav_writer(folder / f"{stem}.wav", *shape, is_float=True))
+            for stem in stems
+        }
+        for found in _stretches(song, settings.engine, context):
+            for stem, samples in found.items():
+                writers[stem].write(samples.T)
     approximate = APPROXIMATE if settings.engine == "spleeter" else ()
     detail = f"{len(stems)} stems by {settings.engine}"
     if approximate:
@@ -90,12 +107,48 @@ def separate_samples(
     if samples.any():
         stereo = np.repeat(samples, 2, axis=0) if samples.shape[0] == 1 else samples
         found = _run_engine(audio.resample(stereo, rate_hz, RATE_HZ), engine, models_dir, report)
-        for stem, sound in found.items():
-            stems[stem] = _like_bounce(sound, samples, rate_hz)
+        for stem, heard in found.items():
+            stems[stem] = _like_bounce(heard, samples, rate_hz)
     stems["other"] = samples - (stems["vocals"] + stems["drums"] + stems["bass"])
     if not np.isfinite(stems["other"]).all():
         raise StageError(f'The engine {engine} gave values that are not numbers. Use engine = "spleeter".')
     return stems
+
+
+def _stretches(song: Sound, engine: str, context: Context) -> Iterator[dict[Stem, Samples]]:
+    """All stems of one stretch of the song after the other, so that memory does not grow with its length.
+
+    Each is heard with `AROUND_S` of the song at either side, and comes in over `SEAM_S` where the last one goes out.
+    """
+    rate_hz = song.rate_hz
+    stretch, around, seam = (round(seconds * rate_hz) for seconds in (STRETCH_S, AROUND_S, SEAM_S))
+    count = max(1, round(song.frames / stretch))
+    starts = [index * stretch for index in range(count)] + [song.frames]
+    fading: dict[Stem, Samples] = {}  # the last stretch's end, going out
+    for index in range(count):
+        start, stop = starts[index], starts[index + 1]
+        behind = min(song.frames, stop + seam) if index + 1 < count else stop
+        first, last = max(0, start - around), min(song.frames, stop + around)
+        samples = _finite(song.read(first, last))
+        report = part_of(context.report, index, count)
+        found = separate_samples(samples, rate_hz, engine, context.models_dir, report)
+        stems = {stem: heard[:, start - first : behind - first] for stem, heard in found.items()}
+        if fading:
+            rise = np.linspace(0.0, 1.0, seam, dtype=np.float32)
+            for stem, heard in stems.items():
+                heard[:, :seam] = rise * heard[:, :seam] + (1 - rise) * fading[stem]
+        fading = {stem: heard[:, stop - start :].copy() for stem, heard in stems.items()}
+        yield {stem: heard[:, : stop - start] for stem, heard in stems.items()}
+
+
+def _finite(samples: Samples) -> Samples:
+    if not np.isfinite(samples).all():
+        raise InputError(
+            "The bounce holds samples that are not numbers (NaN or infinite). "
+            "A plug-in in the project has failed: find it and export again.",
+            "not_finite",
+        )
+    return samples
 
 
 def _run_engine(
@@ -109,7 +162,7 @@ def _run_engine(
     return {"vocals": vocals, **rest}
 
 
-def _like_bounce(sound: Samples, bounce: Samples, rate_hz: int) -> Samples:
-    """`sound` at the bounce's rate, length and number of channels."""
-    fitted = audio.fit_length(audio.resample(sound, RATE_HZ, rate_hz), bounce.shape[1])
+def _like_bounce(heard: Samples, bounce: Samples, rate_hz: int) -> Samples:
+    """`heard` at the bounce's rate, length and number of channels."""
+    fitted = audio.fit_length(audio.resample(heard, RATE_HZ, rate_hz), bounce.shape[1])
     return audio.to_mono(fitted) if bounce.shape[0] == 1 else fitted

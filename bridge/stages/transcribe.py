@@ -7,16 +7,19 @@ and vocals where nobody sings, get no track.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.analysis.spectrum import heard_mono
-from bridge.audio import Samples, read_raw, resample, rms_db
+import numpy as np
+
+from bridge.analysis.spectrum import heard_line
+from bridge.audio import Samples, amplitude_to_db
 from bridge.grid import read_grid
 from bridge.midi import read_midi, write_midi
 from bridge.progress import Report, part_of
 from bridge.settings import setting
+from bridge.sound import Sound, of_file, resampled_mono
 from bridge.tempo import beats_to_ticks, quantise_beats, seconds_to_beats
 from bridge.transcribers import drums, pitched
 from bridge.transcribers.bass import without_line
@@ -31,6 +34,31 @@ STAGE_VERSION = "2"
 Played = dict[Stem, list[PlayedNote]]
 
 LISTENING_ORDER: tuple[Stem, ...] = ("drums", "bass", "other", "vocals")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A stem, and how it is made mono."""
+
+    sound: Sound
+    line: Callable[[Samples], Samples]
+
+    @classmethod
+    def of(cls, sound: Sound) -> Heard:
+        """As `heard_mono` has it."""
+        return cls(sound, heard_line(sound))
+
+    def level_db(self) -> float:
+        """RMS of the mono sound in dBFS."""
+        total = sum(
+            float(np.square(self.line(block), dtype=np.float64).sum()) for _, block in self.sound.blocks()
+        )
+        return amplitude_to_db((total / max(1, self.sound.frames)) ** 0.5)
+
+    def at(self, rate_hz: int) -> Samples:
+        """(1, frames) at another rate, in memory."""
+        return resampled_mono(self.sound, self.line, rate_hz)[np.newaxis]
+
 
 SILENCE_DB = -60.0  # RMS below it: nothing is played
 LEAKAGE_DB = -40.0  # RMS below the loudest stem's: only what separation left behind
@@ -78,36 +106,34 @@ def transcribe(
     return Made(files=files, detail=detail, facts={"notes": counts})
 
 
-def _audible_stems(folder: Path, song: Grid) -> tuple[dict[Stem, tuple[Samples, int]], float]:
-    """Mono audio and rate of each stem worth hearing, and the bounce's length in seconds."""
-    found: dict[Stem, tuple[Samples, int]] = {}
-    seconds = 0.0
-    for stem in STEMS:
-        path = folder / f"{stem}.wav"
-        if path.exists():
-            samples, rate_hz = read_raw(path)
-            seconds = samples.shape[1] / rate_hz
-            found[stem] = (heard_mono(samples), rate_hz)
-    levels = {stem: rms_db(samples) for stem, (samples, _) in found.items()}
+def _audible_stems(folder: Path, song: Grid) -> tuple[dict[Stem, Heard], float]:
+    """Each stem worth hearing, and the bounce's length in seconds."""
+    files = {stem: folder / f"{stem}.wav" for stem in STEMS}
+    found = {stem: Heard.of(of_file(path)) for stem, path in files.items() if path.exists()}
+    seconds = max((heard.sound.frames / heard.sound.rate_hz for heard in found.values()), default=0.0)
+    levels = {stem: heard.level_db() for stem, heard in found.items()}
     least = max(SILENCE_DB, max(levels.values(), default=SILENCE_DB) + LEAKAGE_DB)
     if len(found) > 1 and not song.sings:
         found.pop("vocals", None)
-    return {stem: audio for stem, audio in found.items() if levels[stem] > least}, seconds
+    return {stem: heard for stem, heard in found.items() if levels[stem] > least}, seconds
 
 
-def _listen(audible: Mapping[Stem, tuple[Samples, int]], song: Grid, report: Report) -> Played:
+def _listen(audible: Mapping[Stem, Heard], song: Grid, report: Report) -> Played:
     """Each stem in turn; those that know less of themselves come after those that help them."""
-    mono = {stem: resample(samples, rate, pitched.RATE_HZ) for stem, (samples, rate) in audible.items()}
+    mono: dict[Stem, Samples] = {}  # what is still needed: of a long song each takes 100 MB
     played: Played = {}
     for index, stem in enumerate(stem for stem in LISTENING_ORDER if stem in audible):
         part = part_of(report, index, len(audible))
+        mono[stem] = audible[stem].at(pitched.RATE_HZ)
         if stem == "drums":
-            samples, rate_hz = audible[stem]
-            played[stem] = transcribe_drums(resample(samples, rate_hz, drums.RATE_HZ), part)
+            played[stem] = transcribe_drums(audible[stem].at(drums.RATE_HZ), part)
         elif stem == "bass":
             played[stem] = _bass_notes(mono, part)
+            mono.pop("drums", None)
         elif stem == "other":
+            mono.pop("drums", None)
             played[stem] = _other_notes(mono, played, part)
+            mono.clear()
         else:
             heard = posteriorgrams(mono[stem], part)
             sung = transcribe_monophonic(heard, mono[stem], *VOCAL_PITCHES)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bridge.analysis.spectrum import RATE_HZ, Array, analysis_signal, blocks, magnitudes
+from bridge.analysis.spectrum import RATE_HZ, Array, Signal, analysis_signal, blocks, largest, magnitudes
 from bridge.audio import Samples
+from bridge.sound import Sound
 from bridge.types import Span
 
 _HOP_FRAMES = 220
@@ -22,6 +23,7 @@ _HOP_S = _HOP_FRAMES / RATE_HZ  # about 10 ms
 _WINDOW_FRAMES = 704  # 32 ms
 _FORMANT_HZ = (700.0, 3000.0)
 _PITCH_HZ = (75.0, 1000.0)
+_PITCH_HOPS, _PITCH_MARGIN_HOPS = 12_000, 200  # two minutes, and two seconds heard beside them
 _GLIDE_HOPS = 8  # 80 ms: a diphthong, or a vowel into a consonant
 
 _QUIETEST_DB = -55.0  # level of a voice, in dBFS of its frame
@@ -65,14 +67,15 @@ class _Frames:
 
 
 def find_singing(
-    vocals: Samples, bounce: Samples, sample_rate_hz: int, *, labelled: bool = False
+    vocals: Samples | Sound, bounce: Samples | Sound, sample_rate_hz: int, *, labelled: bool = False
 ) -> Presence:
     """Judge a vocals stem against the bounce it came from; both (channels, frames).
 
     `labelled`: the user says that this is a vocal, so that hearing anything voiced is enough.
     """
+    whole = _frames(analysis_signal(bounce, sample_rate_hz))
     signal = analysis_signal(vocals, sample_rate_hz)
-    stem, whole = _frames(signal), _frames(analysis_signal(bounce, sample_rate_hz))
+    stem = _frames(signal)
     loud = float(np.quantile(stem.level_db, 0.98))
     active = (stem.level_db > max(loud - _BEHIND_DB, _QUIETEST_DB)) & (
         stem.level_db > whole.level_db - _UNDER_BOUNCE_DB
@@ -93,10 +96,10 @@ def find_singing(
     return Presence(bool(spans), spans, voiced_s, level, vowels, glides)
 
 
-def _frames(signal: Array) -> _Frames:
+def _frames(signal: Signal) -> _Frames:
     hz = np.fft.rfftfreq(_WINDOW_FRAMES, 1 / RATE_HZ)
     inside = (hz > _FORMANT_HZ[0]) & (hz < _FORMANT_HZ[1])
-    full_scale = float(np.abs(signal).max(initial=0.0))
+    full_scale = largest(signal)
     levels, centroids = [], []
     for first, last in blocks(signal.size, _HOP_FRAMES):
         power = magnitudes(signal, first, last, _WINDOW_FRAMES, _HOP_FRAMES) ** 2  # (hops, bins)
@@ -106,18 +109,28 @@ def _frames(signal: Array) -> _Frames:
     return _Frames(10.0 * np.log10(np.concatenate(levels) + 1e-12), np.concatenate(centroids))
 
 
-def _pitch_semitones(signal: Array, hops: int) -> Array:
+def _pitch_semitones(signal: Signal, hops: int) -> Array:
     """MIDI pitch with fraction at each hop by Praat's autocorrelation (Boersma 1993); NaN where unvoiced."""
     import parselmouth
 
     low, high = _PITCH_HZ
     if signal.size / RATE_HZ < 3.0 / low + _HOP_S:
         return np.full(hops, np.nan)
-    track = parselmouth.Sound(signal, RATE_HZ).to_pitch_ac(
-        time_step=_HOP_S, pitch_floor=low, pitch_ceiling=high
-    )
-    at = np.clip(np.round((np.arange(hops) * _HOP_S - track.x1) / track.dx).astype(int), 0, track.nx - 1)
-    hz = track.selected_array["frequency"][at]
+    hz = np.zeros(hops)
+    for first in range(0, hops, _PITCH_HOPS):  # in pieces: Praat takes ten times the memory of what it hears
+        last = min(hops, first + _PITCH_HOPS)
+        if hops - last < _PITCH_MARGIN_HOPS:
+            last = hops
+        start = max(0, first - _PITCH_MARGIN_HOPS) * _HOP_FRAMES
+        piece = signal[start : (last + _PITCH_MARGIN_HOPS) * _HOP_FRAMES].astype(np.float64)
+        track = parselmouth.Sound(piece, RATE_HZ).to_pitch_ac(
+            time_step=_HOP_S, pitch_floor=low, pitch_ceiling=high
+        )
+        times_s = np.arange(first, last) * _HOP_S - start / RATE_HZ
+        at = np.clip(np.round((times_s - track.x1) / track.dx).astype(int), 0, track.nx - 1)
+        hz[first:last] = track.selected_array["frequency"][at]
+        if last == hops:
+            break
     return np.where(hz > 0, 69.0 + 12.0 * np.log2(np.maximum(hz, 1.0) / 440.0), np.nan)
 
 

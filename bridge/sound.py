@@ -1,0 +1,207 @@
+"""Sound that is read a block at a time, so that a song of any length takes no more memory than a short one.
+
+A `Sound` is made of files, and of other sounds: added, louder, with a gain that moves. Nothing is computed until a block
+of it is read. Loudness is that of ITU-R BS.1770-4 with pyloudnorm's filters, as `audio.loudness_lufs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from bridge import audio
+from bridge.audio import Samples
+
+BLOCK_S = 10.0
+GATE_S, GATE_HOPS = 0.1, 4  # gating blocks of 400 ms, one each 100 ms
+ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
+PEAK_MARGIN_FRAMES = 64  # what the oversampling filter looks to either side
+K_WEIGHTING = ((4.0, 0.5**0.5, 1500.0, "high_shelf"), (0.0, 0.5, 38.0, "high_pass"))  # as pyloudnorm's meter
+
+Levels = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """`read(start, stop)` gives these frames, (channels, stop - start) float32; 0 <= start <= stop <= frames."""
+
+    channels: int
+    frames: int
+    rate_hz: int
+    read: Callable[[int, int], Samples]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As that of the array."""
+        return self.channels, self.frames
+
+    def all(self) -> Samples:
+        """The whole of it, in memory."""
+        return self.read(0, self.frames)
+
+    def blocks(self) -> Iterator[tuple[int, Samples]]:
+        """First frame and samples of each block, in order."""
+        step = round(BLOCK_S * self.rate_hz)
+        for start in range(0, self.frames, step):
+            yield start, self.read(start, min(self.frames, start + step))
+
+
+def of_file(path: Path) -> Sound:
+    """A file that was checked before, or that we wrote."""
+    info = soundfile.info(path)
+
+    def read(start: int, stop: int) -> Samples:
+        data, _ = soundfile.read(path, frames=stop - start, start=start, dtype="float32", always_2d=True)
+        return np.ascontiguousarray(data.T)
+
+    return Sound(info.channels, info.frames, info.samplerate, read)
+
+
+def of_array(samples: Samples, rate_hz: int) -> Sound:
+    """What is in memory, (channels, frames)."""
+    channels, frames = samples.shape
+    return Sound(channels, frames, rate_hz, lambda start, stop: samples[:, start:stop])
+
+
+def added(sounds: Sequence[Sound]) -> Sound:
+    """Sounds of one shape, together."""
+
+    def read(start: int, stop: int) -> Samples:
+        total = np.array(sounds[0].read(start, stop))
+        for sound in sounds[1:]:
+            total += sound.read(start, stop)
+        return total
+
+    return replace(sounds[0], read=read) if len(sounds) > 1 else sounds[0]
+
+
+def scaled(sound: Sound, gain: float) -> Sound:
+    """Louder by a factor."""
+    factor = np.float32(gain)
+    return replace(sound, read=lambda start, stop: sound.read(start, stop) * factor)
+
+
+def shaped(sound: Sound, gain_db: Levels, hop_s: float) -> Sound:
+    """With a gain that goes straight from the middle of one hop to that of the next."""
+    hop = round(hop_s * sound.rate_hz)
+    middles = (np.arange(gain_db.size) + 0.5) * hop
+
+    def read(start: int, stop: int) -> Samples:
+        gain = np.power(10.0, np.interp(np.arange(start, stop), middles, gain_db) / 20.0)
+        return sound.read(start, stop) * gain.astype(np.float32)
+
+    return replace(sound, read=read)
+
+
+def fitted(sound: Sound, channels: int, frames: int) -> Sound:
+    """With this length, cut or with silence behind, and one channel where that is asked."""
+
+    def read(start: int, stop: int) -> Samples:
+        inside = sound.read(min(start, sound.frames), min(stop, sound.frames))
+        if channels == 1:
+            inside = audio.to_mono(inside)
+        return audio.fit_length(inside, stop - start)
+
+    return Sound(min(channels, sound.channels), frames, sound.rate_hz, read)
+
+
+def write(sound: Sound, path: Path) -> None:
+    """As `audio.write_float_wav`."""
+    with audio.wav_writer(path, sound.rate_hz, *sound.shape, is_float=True) as file:
+        for _, block in sound.blocks():
+            file.write(block.T)
+
+
+def loudness_lufs(sound: Sound) -> float:
+    """Integrated loudness; -inf for silence or under 0.4 s."""
+    rate = sound.rate_hz
+    if sound.frames < int(GATE_HOPS * GATE_S * rate) + 1:
+        return float("-inf")
+    seconds = sound.frames / rate
+    count = round((seconds - GATE_HOPS * GATE_S) / GATE_S) + 1
+    edges = np.minimum((np.arange(count + GATE_HOPS) * GATE_S * rate).astype(np.int64), sound.frames)
+    sums = np.concatenate([[0.0], np.cumsum(weighted_energy(sound, edges))])
+    power = (sums[GATE_HOPS:] - sums[:-GATE_HOPS]) / (GATE_HOPS * GATE_S * rate)
+    return _lufs(_gated(power))
+
+
+def true_peak_dbtp(sound: Sound) -> float:
+    """True peak in dBTP by four-fold oversampling; -inf for silence."""
+    return audio.amplitude_to_db(max((float(peak.max(initial=0.0)) for peak in _peaks(sound)), default=0.0))
+
+
+def true_peaks(sound: Sound) -> npt.NDArray[np.float32]:
+    """The true peak around each frame over all channels, (frames,)."""
+    found, at = np.empty(sound.frames, dtype=np.float32), 0
+    for peaks in _peaks(sound):
+        found[at : at + peaks.size] = peaks
+        at += peaks.size
+    return found
+
+
+def rms_db(sound: Sound) -> float:
+    """Level of all channels together in dBFS; -inf for silence."""
+    total = sum(float(np.square(block, dtype=np.float64).sum()) for _, block in sound.blocks())
+    return audio.amplitude_to_db(float(np.sqrt(total / max(1, sound.channels * sound.frames))))
+
+
+def weighted_energy(sound: Sound, edges: npt.NDArray[np.int64]) -> Levels:
+    """K-weighted energy, the sum of squares over all channels, between each two of the rising `edges` in frames."""
+    from pyloudnorm import IIRfilter
+    from scipy.signal import lfilter
+
+    filters = [IIRfilter(*parameters, sound.rate_hz, kind) for *parameters, kind in K_WEIGHTING]
+    states = [np.zeros((sound.channels, 2)) for _ in filters]
+    found = np.zeros(edges.size - 1)
+    for start, block in sound.blocks():
+        weighted = block.astype(np.float64)
+        for index, each in enumerate(filters):
+            weighted, states[index] = lfilter(each.b, each.a, weighted, axis=1, zi=states[index])
+        sums = np.concatenate([[0.0], np.cumsum(np.square(weighted).sum(axis=0))])
+        inside = np.clip(edges - start, 0, block.shape[1])
+        found += sums[inside[1:]] - sums[inside[:-1]]
+    return found
+
+
+def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int) -> npt.NDArray[np.float32]:
+    """One line out of each block by `pick`, (channels, n) -> (1, n), at another rate: (frames,), in memory."""
+    import soxr
+
+    frames = round(sound.frames * to_hz / sound.rate_hz)
+    if sound.rate_hz == to_hz:
+        return np.concatenate([pick(block)[0] for _, block in sound.blocks()])
+    stream = soxr.ResampleStream(sound.rate_hz, to_hz, 1, dtype="float32", quality="VHQ")
+    parts = [stream.resample_chunk(pick(block)[0]) for _, block in sound.blocks()]
+    parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    mono: npt.NDArray[np.float32] = audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
+    return mono
+
+
+def _peaks(sound: Sound) -> Iterator[npt.NDArray[np.float32]]:
+    for start, block in sound.blocks():
+        first = max(0, start - PEAK_MARGIN_FRAMES)
+        last = min(sound.frames, start + block.shape[1] + PEAK_MARGIN_FRAMES)
+        around = audio.oversampled_peak(sound.read(first, last))
+        yield around[start - first : start - first + block.shape[1]]
+
+
+def _gated(power: Levels) -> float:
+    loud = power[_to_lufs(power) >= ABSOLUTE_GATE_LUFS]
+    if not loud.size:
+        return 0.0
+    loud = loud[_to_lufs(loud) > _lufs(float(loud.mean())) + RELATIVE_GATE_LU]
+    return float(loud.mean()) if loud.size else 0.0
+
+
+def _lufs(power: float) -> float:
+    return float(_to_lufs(np.asarray(power)))
+
+
+def _to_lufs(power: Levels) -> Levels:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -0.691 + 10.0 * np.log10(np.maximum(power, 0.0))
