@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent.parent
 def test_the_shipped_overrides_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lines = (ROOT / "bridge" / "overrides.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if not line.startswith("#")] == project["tool"]["uv"]["override-dependencies"]
+    assert [line for line in lines if not line.startswith("#")] == project["tool"]["uv"][
+        "override-dependencies"
+    ]
 
 
 def test_every_dependency_has_a_floor() -> None:
