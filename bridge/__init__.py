@@ -4,18 +4,20 @@
 |---|---|
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
-| `control_verbs` | the verbs that ask something of the daemon: `jobs`, `peers` |
+| `control_verbs` | the verbs that ask something of the daemon: `jobs`, `again`, `clean`, `peers` |
 | `install_verbs` | the verb `install-scripts` |
 | `daemon` | composition root: starts the parts in order, stops them in reverse |
 | `demo` | the main job on a shipped song, through a real daemon |
 | `doctor` | what is missing, and the one command that mends it |
 | `process` | one file, no daemon, the same code path |
+| `shown` | a job in the foreground, shown: the end of `process` and `again` |
 | `webserver` | HTTP inside the daemon's loop: its server, limits and times, `http.json` |
 | `web` | the HTTP routes |
 | `audience` | server-sent events of what the daemon tells |
 | `door` | who may speak to the daemon by HTTP at all |
 | `filecontrol` | for scripts without sockets: `status.json` out, command files in |
 | `control` | what may be asked of the daemon: one set of functions for HTTP, files and verbs |
+| `answering` | answers what others wrote into the ledger |
 | `discovery` | other dawbridges on the local network |
 | `live_verbs` | the verbs of the live companion |
 | `install` | puts the DAW scripts where the DAWs look, and never over what isn't ours |
@@ -23,7 +25,9 @@
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |
 | `workshop` | opens ledger, store and lanes; takes one file up as a job |
-| `line` | the jobs that wait or run |
+| `cleaning` | frees disk |
+| `line` | the jobs that wait, rest or run |
+| `rebuilding` | a damaged ledger is set aside, a new one learns from the outbox |
 | `jobs` | runs one job through the graph |
 | `lanes` | the worker processes |
 | `presets` | presets/*.toml -> Preset, checked against the pipeline |
@@ -46,6 +50,7 @@
 | `midi` | Phrase <-> MIDI bytes and files |
 | `sheet` | a MIDI file of any program -> notes, tempo and bars |
 | `midievents` | the bytes of a MIDI file -> its events, each number bounded |
+| `outbox_disk` | is the outbox's disk there? |
 | `returned` | the outbox: what came back, and its files |
 | `manifest` | what came back, for scripts |
 | `sidecar` | what the DAW says of a bounce |
@@ -59,6 +64,10 @@
 | `store` | artifacts on disk, named by content |
 | `atomic` | files that appear whole or not at all |
 | `ledger` | SQLite: jobs, stages, cached results, seen files |
+| `ledger_rows` | its values |
+| `ledger_schema` | its tables, from the first version on |
+| `holder` | one daemon per state folder; which jobs run |
+| `retrying` | what passes by itself, and how it is tried again |
 | `weights` | where model files are; fetch with digest; what works without them |
 | `live` | the live process: ports, clock, phrases, companion, player |
 | `config` | one TOML file -> frozen dataclasses |

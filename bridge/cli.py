@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from bridge import __version__
 from bridge.config import folders, load_config, write_default_config
-from bridge.control_verbs import jobs_app, peers
+from bridge.control_verbs import again, clean, jobs_app, peers
 from bridge.errors import (
     Cancelled,
     ConfigError,
@@ -28,6 +28,7 @@ from bridge.errors import (
 )
 from bridge.install_verbs import install_scripts
 from bridge.live_verbs import capture, live_app, play_live_demo, ports
+from bridge.shown import show_result
 from bridge.terminal import (
     PipeSafeConsole,
     StageBars,
@@ -35,13 +36,11 @@ from bridge.terminal import (
     narrator,
     print_continuation,
     print_error,
-    print_fallbacks,
     print_json,
     print_returned,
     print_rows,
     print_surprise,
     print_tuned,
-    result_table,
     tuned_table,
     work_bar,
 )
@@ -129,23 +128,14 @@ def process(
     set_: Set = None,
 ) -> None:
     """Do one file now, without the daemon."""
-    from bridge.manifest import read_manifest
     from bridge.presets import parse_overrides
     from bridge.process import process_file
 
     outbox = (out or load_config().outbox).absolute()
     overrides = parse_overrides(set_ or [])
-    console = PipeSafeConsole(stderr=as_json)
-    with StageBars(console) as bars:
-        result = asyncio.run(process_file(song, outbox, preset, role, overrides, bars.update))
-    print_fallbacks(result.job.fallbacks, result.job.warnings, console)
-    if as_json:
-        print_json(result_table(result, strict))
-    elif result.folder:
-        print_returned(result.folder, read_manifest(result.folder), console)
-    if result.detail:
-        print_error(result.detail)
-    raise typer.Exit(result.exit_code(strict))
+    show_result(
+        lambda on_event: process_file(song, outbox, preset, role, overrides, on_event), as_json, strict
+    )
 
 
 @app.command()
@@ -251,6 +241,8 @@ def score(
 
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
+app.command()(again)
+app.command()(clean)
 app.command()(peers)
 app.command()(capture)
 app.command()(ports)

@@ -8,16 +8,17 @@ come from anywhere: all of them are checked here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import filelock
-
+from bridge.cleaning import clean
 from bridge.config import Folders
 from bridge.errors import ControlError, LiveError, UsageError
-from bridge.ledger import JobRow, Ledger
+from bridge.holder import daemon_runs
+from bridge.ledger import Ledger
+from bridge.ledger_rows import UNDER_WAY, JobRow
 from bridge.live.controls import COMMANDS
 from bridge.livehost.remote import ask_companion, companion_state
 from bridge.names import name_trouble
@@ -28,6 +29,7 @@ ADDRESSEE = "daemon"
 ANSWER_S = 5.0
 TAKE_S = 60.0  # a long bounce on a slow disk is read twice
 JOBS_LISTED = 100
+JOBS_SEARCHED = 10_000
 RETURNED_LISTED = 50
 MAX_NAME = 200
 PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -76,6 +78,67 @@ class Control:
         """
         self.job(job_id)
         return self._ask({"name": "retry", "job": job_id}, TAKE_S)
+
+    def forget(self, word: str) -> Mapping[str, Any]:
+        """Take an ended job off the list and let its file count as new; or, by its path, a file that was seen.
+
+        A running daemon then looks at the file as if for the first time. Without a daemon it is done at once.
+
+        Raises:
+            ControlError: `unknown_job`, `under_way` (cancel it first), `silent`.
+        """
+        if Path(word).is_absolute() and self._ledger.forget_file(Path(word)):
+            return {"job": word, "state": "forgotten"}
+        row = self.find(word)
+        if daemon_runs(self._folders):
+            return self._ask({"name": "forget", "job": row.id})
+        if row.state in UNDER_WAY:
+            raise ControlError(f"Job {row.id} is under way. Cancel it first.", "under_way")
+        self._ledger.forget_job(row.id)
+        return {"job": row.id, "state": "forgotten"}
+
+    def again(self, word: str, overrides: Any = None, preset: Any = "") -> Mapping[str, Any]:
+        """Have another take of a song made, by other settings or another preset; else by another seed.
+
+        Raises:
+            UsageError: settings or preset are of the wrong kind.
+            ControlError: `unknown_job`, `gone` (so is its file), `changed` (it holds other audio), `silent`.
+        """
+        tables = overrides or {}
+        if not isinstance(tables, Mapping) or not all(
+            isinstance(table, Mapping) for table in tables.values()
+        ):
+            raise UsageError('settings must be tables by stage: {"generate": {"seed": 7}}.')
+        if not isinstance(preset, str) or len(preset) > MAX_NAME:
+            raise UsageError("preset must be a name of `dawbridge presets`.")
+        body = {"name": "again", "job": self.find(word).id, "overrides": tables, "preset": preset}
+        return self._ask(body, TAKE_S)
+
+    def clean(self, what: Collection[str], *, dry_run: bool = False) -> Mapping[str, Any]:
+        """Free disk, see `cleaning.clean`; by the daemon, where one runs.
+
+        Raises:
+            UsageError, ControlError: as `cleaning.clean`; `silent`.
+        """
+        if daemon_runs(self._folders):
+            return self._ask({"name": "clean", "what": list(what), "dry_run": dry_run}, TAKE_S)
+        outbox = self._shelf.outbox
+        return asdict(clean(self._folders, self._ledger, what, outbox=outbox, dry_run=dry_run))
+
+    def find(self, word: str) -> JobRow:
+        """The job of this id, else the newest one of a song of this name, file name, or returned folder.
+
+        Raises:
+            ControlError: `unknown_job`.
+        """
+        row = self._ledger.job(word) if PLAIN_ID.fullmatch(word) else None
+        if row is not None:
+            return row
+        for row in self._ledger.jobs(JOBS_SEARCHED):
+            folder = Path(row.folder).name if row.folder else ""
+            if word in (row.name, Path(row.name).stem, row.source, folder):
+                return row
+        raise unknown_job(word)
 
     def take(self, path: Any, preset: Any = "", role: Any = "") -> Mapping[str, Any]:
         """Have a file of a watched folder worked on, by default with that folder's preset and role.
@@ -183,11 +246,6 @@ def require_daemon(folders: Folders) -> None:
     Raises:
         ControlError: no daemon holds this state folder (`not_running`).
     """
-    if (folders.state / "daemon.lock").exists():
-        lock = filelock.FileLock(folders.state / "daemon.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return
-        lock.release()
+    if daemon_runs(folders):
+        return
     raise ControlError("No daemon runs. Start it with `dawbridge run`.", "not_running")

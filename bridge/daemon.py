@@ -2,7 +2,7 @@
 
 One asyncio loop runs the queue; the watcher's own threads only put what they found into it. Heavy
 libraries live in the workers, never here. What was interrupted by a stop or a crash is taken up again
-at the next start, from its last finished stage.
+at the next start, from its last finished stage. What a full or missing disk holds up waits, and goes on by itself.
 """
 
 from __future__ import annotations
@@ -10,38 +10,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
+from bridge.answering import Answering
+from bridge.cleaning import clean, sweep_leftovers
 from bridge.config import Config, Folders
 from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
 from bridge.filecontrol import FileControl
-from bridge.intake import sweep
+from bridge.holder import only_one
+from bridge.intake import free, sweep
 from bridge.jobs import CANCELLED, JobResult, Workshop, already_returned, run_job
 from bridge.lanes import log_to_file
-from bridge.ledger import JobRow, StoredJob
+from bridge.ledger_rows import UNDER_WAY, JobRow, StoredJob
 from bridge.line import Line
 from bridge.livehost.remote import offer_song
 from bridge.names import printable
+from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
+from bridge.retrying import rest_s, waits_for
 from bridge.returned import Shelf
-from bridge.stages.export import building_folder
-from bridge.store import sweep_old
 from bridge.types import Job, StageEvent, Transport
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
-from bridge.workshop import open_workshop, refusal_id, take_up
+from bridge.workshop import open_workshop, refusal_id, revise, take_up
 
-RETRY_S = 5.0
-REQUEST_POLL_S = 0.1  # how often requests are looked for
 REPORT_HOLDS_S = 600.0  # so long the tempo that a DAW reported counts for a bounce without any
 
 log = logging.getLogger(__name__)
@@ -59,12 +57,14 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
     for watch in config.watch:
         load_preset(watch.preset)
     check_folders(_watched(config), config.outbox)
-    _make_folders(config)
-    with _only_one(folders):
+    mount = known_mount(config.outbox, folders.state / "outbox.json")
+    _make_folders(config, mount)
+    with only_one(folders):
         log_to_file(folders.log)
-        async with open_workshop(folders, worker_idle_s=config.worker_idle_s) as shop:
-            shop.store.sweep()
-            sweep_old(building_folder(config.outbox))
+        async with open_workshop(
+            folders, worker_idle_s=config.worker_idle_s, outbox=config.outbox, outbox_mount=mount
+        ) as shop:
+            sweep_leftovers(folders, shop.store, config.outbox)
             stop = _stop_signal()  # before `ready` is told: whoever reads that may stop us at once
             control = Control(folders, shop.ledger, Shelf(config.outbox))
             async with _http(config, folders, control, tell) as (url, tell_all):
@@ -88,15 +88,30 @@ class Daemon:
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._line = Line()
         self._taking = asyncio.Lock()  # one file is taken up at a time
-        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._held_up: Counter[str] = Counter()  # how often in a row, by the id of a job or a file
+        self._resting: dict[str, tuple[Found, asyncio.TimerHandle]] = {}  # files that can't be taken yet
+        self._answering = Answering(
+            shop.ledger,
+            ADDRESSEE,
+            {
+                "cancel": self._cancel,
+                "retry": self._retry,
+                "take": self._take,
+                "forget": self._forget,
+                "again": self._again,
+                "clean": self._clean,
+            },
+        )
 
     @asynccontextmanager
     async def running(self, url: str | None = None) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
         """Everything started; on the way out the running stage is interrupted and its job queued again."""
-        self._shop.ledger.forget_requests(ADDRESSEE)
+        self._answering.begin()
+        if self._shop.mended:
+            self._tell({"event": "warning", "name": "ledger", "detail": self._shop.mended})
         self._take_up_unfinished()
         self._watcher = self._make_watcher(asyncio.get_running_loop())
-        work = (self._take_up_found(), self._run_jobs(), self._take_requests())
+        work = (self._take_up_found(), self._run_jobs(), self._answering.run())
         loops = [asyncio.create_task(loop) for loop in work]
         await asyncio.to_thread(self._watcher.start)
         watched = [{"inbox": str(w.inbox), "preset": w.preset} for w in self._config.watch]
@@ -105,11 +120,10 @@ class Daemon:
             yield loops
         finally:
             await asyncio.to_thread(self._watcher.stop)
-            tasks = [*loops, *self._answering.values()]
-            for task in tasks:
+            for task in loops:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._refuse_requests()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._answering.end()
 
     def _make_watcher(self, loop: asyncio.AbstractEventLoop) -> Watcher:
         return Watcher(
@@ -139,13 +153,13 @@ class Daemon:
                     # Between being found and now a script may have asked for this very file.
                     if not seen(found.path, found.inode, found.size, found.mtime_ns):
                         await self._enqueue(found)
-            except LedgerError as exc:  # busy, or its disk is full: that passes
-                log.warning("%s waits: %s", found.path, exc)
-                await asyncio.sleep(RETRY_S)
-                self._found.put_nowait(found)
             except (DawbridgeError, OSError) as exc:
                 code = getattr(exc, "code", "file")
-                self._refuse(Refusal(found.path, found.preset, code, str(exc)))
+                _end_if_damaged(exc)
+                if waits_for(code):
+                    self._rest_file(found, code, str(exc))
+                else:
+                    self._refuse(Refusal(found.path, found.preset, code, str(exc)))
             except Exception as exc:  # a fault in one file must not stop those behind it
                 log.exception("taking up %s failed", found.path)
                 why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
@@ -170,11 +184,52 @@ class Daemon:
         if job.id in self._line:
             log.info("%s is on its way already as job %s", found.path, job.id)
         elif returned is not None:
+            ledger.set_source(job.id, found.path)
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
         else:
             self._queue(job, found.path)
         ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+        ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
+        self._held_up.pop(refusal_id(found.path), None)
         return job
+
+    def _rest_file(self, found: Found, code: str, why: str) -> None:
+        """The file can't be taken for what passes by itself: look at it again later, and say so."""
+        file_id = refusal_id(found.path)
+        try:
+            self._shop.ledger.add_untaken(
+                file_id, found.path, found.preset, self._config.outbox, code, why, "waiting"
+            )
+        except LedgerError as exc:
+            log.warning("that %s waits could not be kept: %s", found.path, exc)
+        seconds = self._hold_up(file_id, found.path.name, code, why)
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake_file, file_id)
+        self._resting[file_id] = (found, timer)
+
+    def _wake_file(self, file_id: str) -> bool:
+        found, timer = self._resting.pop(file_id, (None, None))
+        if found is None or timer is None:
+            return False
+        timer.cancel()
+        self._found.put_nowait(found)
+        return True
+
+    def _hold_up(self, held_id: str, name: str, code: str, why: str) -> float:
+        """Tell that a job or a file waits; for how long, in seconds."""
+        self._held_up[held_id] += 1
+        seconds = rest_s(self._held_up[held_id])
+        log.warning("%s (%s) waits %.0f s: %s", printable(name), held_id, seconds, why)
+        self._tell(
+            {
+                "event": "waiting",
+                "id": held_id,
+                "name": printable(name),
+                "code": code,
+                "detail": why,
+                "seconds": seconds,
+            }
+        )
+        return seconds
 
     def _queue(self, job: Job, source: Path) -> None:
         self._shop.ledger.add_job(job, source)
@@ -184,63 +239,42 @@ class Daemon:
     async def _run_jobs(self) -> None:
         while True:
             job, cancel = await self._line.next()
+            rest = None
             try:
-                result = await run_job(job, self._shop, self._tell_stage, cancel)
-                self._tell_job(result)
-                if result.folder is not None:
-                    await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
-                await asyncio.to_thread(self._tidy)
-            except LedgerError as exc:
-                log.warning("job %s waits: %s", job.id, exc)
-                self._line.ended(job)
-                self._line.add(job)
-                await asyncio.sleep(RETRY_S)
-                continue
-            except Cancelled:  # while it waited for another process that runs the same job, and goes on
-                self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
+                result = await run_job(job, self._shop, self._tell_stage, cancel, patient=True)
+                job = result.job
+                if result.state == "waiting":
+                    rest = self._hold_up(job.id, job.bounce.name, result.code, result.detail)
+                else:
+                    self._tell_job(result)
+                    await self._after(result)
+            except DawbridgeError as exc:
+                _end_if_damaged(exc)
+                if isinstance(exc, Cancelled):  # while it waited for another process that runs the same job
+                    self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
+                else:  # the ledger is busy, or its disk is full: it can't even be told that the job waits
+                    rest = self._hold_up(job.id, job.bounce.name, exc.code, exc.message)
             except Exception:  # a fault in one job must not stop those behind it
                 log.exception("job %s failed", job.id)
             self._line.ended(job)
+            if rest is not None:
+                self._line.rest(job, rest)
+
+    async def _after(self, result: JobResult) -> None:
+        self._held_up.pop(result.job.id, None)
+        if result.folder is not None:
+            await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
+        await asyncio.to_thread(self._tidy, result)
 
     # what others ask for, see `control`
 
-    async def _take_requests(self) -> None:
-        while True:
-            try:
-                for request_id, body in self._shop.ledger.open_requests(ADDRESSEE):
-                    if request_id not in self._answering:
-                        task = asyncio.create_task(self._answer(request_id, body))
-                        self._answering[request_id] = task
-            except LedgerError as exc:
-                log.warning("requests wait: %s", exc)
-                await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(REQUEST_POLL_S)
-
-    async def _answer(self, request_id: int, body: Mapping[str, Any]) -> None:
-        do = {"cancel": self._cancel, "retry": self._retry, "take": self._take}
-        try:
-            answer = {"ok": True, **await do[body["name"]](body)}
-        except DawbridgeError as exc:
-            answer = {"ok": False, "code": exc.code, "detail": exc.message}
-        except Exception as exc:  # a fault in one request must not stop the others
-            log.exception("request %s failed", body)
-            told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
-            answer = {"ok": False, "code": "unexpected", "detail": told}
-        try:
-            self._shop.ledger.answer(request_id, answer)
-        except LedgerError as exc:
-            log.warning("the answer to %s is lost: %s", body, exc)
-        del self._answering[request_id]
-
-    def _refuse_requests(self) -> None:
-        """Let nobody wait for a daemon that ends."""
-        told = {"ok": False, "code": "silent", "detail": "The daemon is being stopped. Ask the next one."}
-        with contextlib.suppress(LedgerError):
-            for request_id, _ in self._shop.ledger.open_requests(ADDRESSEE):
-                self._shop.ledger.answer(request_id, told)
-
     async def _cancel(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
+        found, timer = self._resting.pop(row.id, (None, None))
+        if found is not None and timer is not None:
+            timer.cancel()
+            self._shop.ledger.set_state(row.id, "cancelled", detail=CANCELLED)
+            return {"job": row.id, "state": "cancelled"}
         how, job = self._line.cancel(row.id)
         if how == "unknown":
             raise _not_here(row)
@@ -251,9 +285,11 @@ class Daemon:
 
     async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
+        if self._line.wake(row.id) or self._wake_file(row.id):
+            return {"job": row.id, "state": "queued"}
         if row.id in self._line:
             raise ControlError(f"Job {row.id} is under way already.", "under_way")
-        if row.state in ("queued", "running", "done"):
+        if row.state in (*UNDER_WAY, "done"):
             raise _not_here(row)
         stored = self._shop.ledger.stored(row.id)
         if stored is not None and stored.bounce.path.exists():
@@ -286,21 +322,57 @@ class Daemon:
             job = await self._enqueue(dataclasses.replace(found, preset=preset), body["role"])
         return {"job": job.id, "state": "queued" if job.id in self._line else "done"}
 
+    async def _forget(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        row = self._row(body["job"])
+        if row.id in self._line or row.id in self._resting or row.state in UNDER_WAY:
+            raise ControlError(f"Job {row.id} is under way. Cancel it first.", "under_way")
+        for path in self._shop.ledger.forget_job(row.id):
+            self._watcher.forget(path)
+        return {"job": row.id, "state": "forgotten"}
+
+    async def _again(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        stored = self._shop.ledger.stored(self._row(body["job"]).id)
+        if stored is None:
+            raise unknown_job(body["job"])
+        async with self._taking:
+            job = await asyncio.to_thread(
+                revise, stored, self._shop, overrides=body["overrides"], preset=body["preset"]
+            )
+            if job.id not in self._line:
+                self._queue(job, stored.source)
+        return {"job": job.id, "state": "queued"}
+
+    async def _clean(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        async with self._taking:
+            freed = await asyncio.to_thread(
+                clean,
+                self._shop.folders,
+                self._shop.ledger,
+                body["what"],
+                outbox=self._config.outbox,
+                dry_run=body["dry_run"],
+            )
+        return dataclasses.asdict(freed)
+
     def _row(self, job_id: str) -> JobRow:
         row = self._shop.ledger.job(job_id)
         if row is None:
             raise unknown_job(job_id)
         return row
 
-    def _tidy(self) -> None:
+    def _tidy(self, result: JobResult) -> None:
         self._shop.store.trim(self._config.store_max_bytes)
-        sweep(self._shop.folders.spool, [stored.bounce.path for stored in self._shop.ledger.unfinished()])
+        needed = [stored.bounce.path for stored in self._shop.ledger.unfinished()]
+        if result.state == "done":
+            free(result.job.bounce.path, result.job.created_at, keep=needed)
+        sweep(self._shop.folders.spool, needed)
 
     def _refuse(self, refusal: Refusal) -> None:
         job_id = refusal_id(refusal.path)
         log.warning("refused %s: %s", printable(refusal.path), refusal.reason)
         try:
-            self._shop.ledger.add_quarantined(
+            self._held_up.pop(job_id, None)
+            self._shop.ledger.add_untaken(
                 job_id, refusal.path, refusal.preset, self._config.outbox, refusal.code, refusal.reason
             )
         except LedgerError as exc:
@@ -344,7 +416,7 @@ def _restore(stored: StoredJob) -> Job:
 
 
 def _not_here(row: JobRow) -> ControlError:
-    if row.state in ("queued", "running"):
+    if row.state in UNDER_WAY:
         return ControlError(
             f"Job {row.id} is run by another process (`dawbridge process`). End it there.", "elsewhere"
         )
@@ -355,34 +427,20 @@ def _watched(config: Config) -> tuple[WatchFolder, ...]:
     return tuple(WatchFolder(w.inbox, w.preset, w.role, w.polling) for w in config.watch)
 
 
-def _make_folders(config: Config) -> None:
-    for folder in (config.outbox, *(watch.inbox for watch in config.watch)):
+def _end_if_damaged(exc: Exception) -> None:
+    """Nothing can be done with a ledger that is damaged: the next start sets it aside and makes a new one."""
+    if isinstance(exc, LedgerError) and exc.code == "damaged":
+        raise exc
+
+
+def _make_folders(config: Config, mount: Path) -> None:
+    """The folders of the configuration; but no outbox where its disk is away."""
+    outboxes = () if is_away(mount) else (config.outbox,)
+    for folder in (*outboxes, *(watch.inbox for watch in config.watch)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise ConfigError(f"{folder} can't be made ({exc.strerror}). Choose another folder.") from exc
-
-
-@contextlib.contextmanager
-def _only_one(folders: Folders) -> Iterator[None]:
-    """Hold the state folder; who holds it stands beside the lock."""
-    folders.state.mkdir(parents=True, exist_ok=True)
-    holder = folders.state / "daemon.json"
-    lock = filelock.FileLock(folders.state / "daemon.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        who = json.loads(holder.read_text(encoding="utf-8")) if holder.exists() else {"pid": "unknown"}
-        raise LedgerError(
-            f"Another daemon (process {who['pid']}) holds {folders.state}. Stop it first, or use it.",
-            "locked",
-        ) from None
-    try:
-        holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
 @asynccontextmanager

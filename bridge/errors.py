@@ -87,6 +87,12 @@ class Cancelled(DawbridgeError):
     default_code = "cancelled"
 
 
+class Waits(DawbridgeError):
+    """Something stands in the job's way that passes by itself; `code` as in `retrying.WAITED_FOR`."""
+
+    default_code = "busy"
+
+
 class WorkerDied(StageError):
     """The worker process ended without an answer (killed, or out of memory)."""
 

@@ -172,6 +172,10 @@ class FileControl:
             return self._control.cancel(_text(body, "job"))
         if command == "retry":
             return self._control.retry(_text(body, "job"))
+        if command == "forget":
+            return self._control.forget(_text(body, "job"))
+        if command == "again":
+            return self._control.again(_text(body, "job"), body.get("settings"), body.get("preset", ""))
         if command == "live_set":
             return self._control.live_set(_text(body, "name"), body.get("value"))
         if command == "live":
@@ -179,7 +183,8 @@ class FileControl:
         if command == "hello":
             return self._hello(body)
         raise UsageError(
-            f"command = {str(command)[:80]!r} is unknown. Commands are cancel, retry, live_set, live, hello."
+            f"command = {str(command)[:80]!r} is unknown. Commands are cancel, retry, forget, again, "
+            "live_set, live, hello."
         )
 
     def _hello(self, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,6 +119,13 @@ def sweep(spool: Path, keep: Collection[Path]) -> int:
                 path.unlink()
                 freed_bytes += found.st_size
     return freed_bytes
+
+
+def free(copy: Path, taken_at: str, *, keep: Collection[Path]) -> None:
+    """Remove the copy of a bounce that came back, unless another job needs it or it was taken anew since."""
+    with suppress(OSError):
+        if copy not in keep and copy.stat().st_mtime <= datetime.fromisoformat(taken_at).timestamp():
+            copy.unlink()
 
 
 def _check_inside(path: Path, inbox: Path) -> None:

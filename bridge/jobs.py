@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from bridge.config import Folders
-from bridge.errors import Cancelled, DawbridgeError, LedgerError, Refused
+from bridge.errors import Cancelled, DawbridgeError, LedgerError, Refused, StageError, Waits
+from bridge.holder import job_locks
 from bridge.lanes import Lane, Task
-from bridge.ledger import KeptFile, Ledger, Result, utc_now
+from bridge.ledger import Ledger, utc_now
+from bridge.ledger_rows import KeptFile, Result
 from bridge.manifest import read_manifest
 from bridge.pipeline import BOUNCE_FIELDS, KINDS, PIPELINE, LaneName, Stage, maker_of
 from bridge.presets import settings_tables
+from bridge.retrying import again_after, disk_code, waits_for
 from bridge.store import Store
 from bridge.types import Artifact, Bounce, Fallback, Job, JobState, Made, Preset, Skip, StageEvent, StageState
 
@@ -39,6 +43,8 @@ CANCELLED = "cancelled; finished stages are kept"
 log = logging.getLogger(__name__)
 
 OnEvent = Callable[[StageEvent], None]
+Outcome = tuple[StageState, str, str, tuple[str, ...]]
+"""State, detail, code, and the names of what was made."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class Workshop:
     store: Store
     ledger: Ledger
     folders: Folders
+    outbox_mount: Path | None = None  # where the outbox's disk belongs; None = whatever is there will do
+    mended: str = ""  # one line, where the ledger had to be made anew
+    unsaved: dict[str, Result] = field(default_factory=dict)  # what the ledger could not take yet
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class JobResult:
     folder: Path | None  # where it came back
     stages: tuple[StageEvent, ...]
     detail: str = ""
+    code: str = ""  # why it waits
 
     def exit_code(self, strict: bool = False) -> int:
         """0: all done, skipped with a reason or fallen back; 1: something failed or was refused."""
@@ -138,10 +148,13 @@ def _permits(job: Job, folders: Folders) -> list[Mapping[str, Any]]:
     ]
 
 
-async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> JobResult:
+async def run_job(
+    job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event, *, patient: bool = False
+) -> JobResult:
     """Run every stage the preset asks for. Never raises for what a stage does: the result says it.
 
-    One process at a time runs a job: a second one waits, shows the first one's progress, and returns
+    Where a disk is full or away, a `patient` run ends as `waiting`, to be run again later: finished stages are
+    kept and nothing is published; any other fails that stage and returns the rest. One process at a time runs a job: a second one waits, shows the first one's progress, and returns
     its folder. `on_event` is called on the event loop's thread.
     """
     async with _alone(job, shop, on_event, cancel):
@@ -152,12 +165,14 @@ async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading
                 on_event(event)
             return JobResult(job, "done", returned, stages)
         shop.ledger.begin(job.id)
-        run = _Run(job, shop, on_event, cancel)
+        run = _Run(job, shop, on_event, cancel, patient)
         try:
             await run.all_stages()
             result = run.result()
         except Cancelled:
             result = JobResult(job, "cancelled", None, run.events_in_order(), CANCELLED)
+        except Waits as exc:
+            result = JobResult(run.job, "waiting", None, run.events_in_order(), exc.message, exc.code)
         except asyncio.CancelledError:  # the daemon stops and goes on at its next start, or Ctrl-C came twice
             shop.ledger.set_state(job.id, "cancelled" if cancel.is_set() else "queued")
             raise
@@ -167,14 +182,16 @@ async def run_job(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading
             log.exception("job %s failed", job.id)
             told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
             result = JobResult(job, "failed", None, run.events_in_order(), told)
-        shop.ledger.set_state(job.id, result.state, folder=result.folder, detail=result.detail)
+        shop.ledger.set_state(
+            job.id, result.state, folder=result.folder, code=result.code, detail=result.detail
+        )
         return result
 
 
 @asynccontextmanager
 async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> AsyncIterator[None]:
     """Hold the job's lock, which the system frees with the process that held it, however it ended."""
-    folder = shop.folders.state / "locks"
+    folder = job_locks(shop.folders)
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{job.id}.lock")
     told: dict[str, StageEvent] = {}
@@ -199,8 +216,11 @@ async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.
 class _Run:
     """One job under way; lives on the event loop."""
 
-    def __init__(self, job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> None:
+    def __init__(
+        self, job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event, patient: bool
+    ) -> None:
         self._job = job
+        self._patient = patient
         self._shop = shop
         self._on_event = on_event
         self._cancel = cancel
@@ -210,13 +230,20 @@ class _Run:
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def job(self) -> Job:
+        """The job, with the fallbacks that came up on the way."""
+        return self._job
+
     async def all_stages(self) -> None:
         for row in self._rows:
             self._tasks[row.name] = asyncio.create_task(self._when_ready(row))
         outcomes = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         raised = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        # A fault of our own is worth more than the cancellations that it caused.
-        for outcome in sorted(raised, key=lambda exc: isinstance(exc, Cancelled)):
+        # A fault of our own is worth more than the cancellations that it caused, and these more than a wait.
+        for outcome in sorted(
+            raised, key=lambda exc: isinstance(exc, Cancelled) + 2 * isinstance(exc, Waits)
+        ):
             raise outcome
 
     def events_in_order(self) -> tuple[StageEvent, ...]:
@@ -243,23 +270,22 @@ class _Run:
         started_s = time.monotonic()
         try:
             state, detail, code, made = await self._run_or_reuse(row)
-        except (Cancelled, LedgerError):
+        except (Cancelled, LedgerError, Waits):
             raise
         except Refused as exc:
             state, detail, code, made = "refused", exc.message, exc.code, ()
         except DawbridgeError as exc:
             state, detail, code, made = "failed", exc.message, exc.code, ()
         except OSError as exc:  # the disk of the store: full, gone or read-only
-            state, detail, code, made = (
-                "failed",
-                f"{row.name}: {exc}. Free some space, then retry.",
-                "disk",
-                (),
-            )
+            code = disk_code(exc, self._shop.folders.cache) or "disk"
+            state, detail, made = "failed", f"{row.name}: {exc}. Free some space, or mend the disk.", ()
+        if self._patient and state == "failed" and waits_for(code):
+            self._tell(StageEvent(self._job.id, row.name, "waiting", code=code, detail=detail))
+            raise Waits(detail, code)
         seconds = time.monotonic() - started_s
         self._tell(StageEvent(self._job.id, row.name, state, 1.0, 1.0, made, code, detail, seconds))
 
-    async def _run_or_reuse(self, row: Stage) -> tuple[StageState, str, str, tuple[str, ...]]:
+    async def _run_or_reuse(self, row: Stage) -> Outcome:
         lacking = self._lacking(row)
         if lacking:
             return "skipped", lacking, "input_missing", ()
@@ -269,17 +295,49 @@ class _Run:
         if row.permit is not None:
             permitted = row.permit(settings, self._shop.folders.voices)
         if "record" in row.takes:
-            return await self._run_with_record(row, settings)
+            return await self._tried(row, lambda again: self._run_with_record(row, settings, again))
         cache_key = self._cache_key(row, settings, permitted)
         kept = await asyncio.to_thread(self._from_cache, row, cache_key)
         if kept is not None:
             return "cached", kept.detail, "", row.gives
+        return await self._tried(row, lambda again: self._run_and_keep(row, settings, cache_key, again))
+
+    async def _run_and_keep(self, row: Stage, settings: Any, cache_key: str, thrifty: bool) -> Outcome:
         with self._shop.store.workdir(row.name) as workdir:
-            answer = await self._in_lane(row, settings, workdir, self._inputs(row))
+            answer = await self._in_lane(row, settings, workdir, self._inputs(row), thrifty)
             if isinstance(answer, Skip):
                 return "skipped", answer.reason, answer.code, ()
             await asyncio.to_thread(self._keep, row, cache_key, answer)
         return "done", answer.detail, "", tuple(answer.files)
+
+    async def _tried(self, row: Stage, work: Callable[[bool], Awaitable[Outcome]]) -> Outcome:
+        """The work, and again where it failed for what may pass; the last time with less memory."""
+        thrifty = False
+        for failures in itertools.count(1):
+            try:
+                return await work(thrifty)
+            except StageError as exc:
+                again = again_after(exc.code, failures)
+                if again is None:
+                    raise
+                log.warning("%s of job %s is tried again: %s", row.name, self._job.id, exc.message)
+                if again.thrifty and not thrifty:
+                    self._note_thrift(row, exc)
+                thrifty = again.thrifty
+                await self._rest(again.rest_s)
+        raise AssertionError("unreachable")
+
+    async def _rest(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._cancel.is_set():
+                raise Cancelled("cancelled")
+            await asyncio.sleep(min(left_s, WAIT_S))
+
+    def _note_thrift(self, row: Stage, exc: StageError) -> None:
+        why = Fallback(row.name, "as fast as it can", "one thread, shorter segments", exc.message)
+        self._job = replace(self._job, fallbacks=(*self._job.fallbacks, why))
+        self._shop.ledger.set_fallbacks(self._job.id, self._job.fallbacks)
 
     def _lacking(self, row: Stage) -> str:
         """Why the stage can't run, or an empty string."""
@@ -297,7 +355,12 @@ class _Run:
         return {name: self._artifacts.get(name) for name in row.takes}
 
     async def _in_lane(
-        self, row: Stage, settings: Any, workdir: Path, inputs: Mapping[str, Bounce | Artifact | None]
+        self,
+        row: Stage,
+        settings: Any,
+        workdir: Path,
+        inputs: Mapping[str, Bounce | Artifact | None],
+        thrifty: bool,
     ) -> Made | Skip:
         loop = asyncio.get_running_loop()
 
@@ -306,19 +369,17 @@ class _Run:
             loop.call_soon_threadsafe(self._tell_progress, event)
 
         folders = self._shop.folders
-        task = Task(row.name, inputs, settings, workdir, folders.models, folders.voices)
+        task = Task(row.name, inputs, settings, workdir, folders.models, folders.voices, thrifty)
         return await self._shop.lanes[row.lane].run(task, on_progress, self._cancel)
 
-    async def _run_with_record(
-        self, row: Stage, settings: Any
-    ) -> tuple[StageState, str, str, tuple[str, ...]]:
+    async def _run_with_record(self, row: Stage, settings: Any, thrifty: bool) -> Outcome:
         """Run a stage that tells of this very run: never from the cache, and not into it."""
         store = self._shop.store
         with store.workdir(row.name) as workdir, store.workdir("record") as desk:
             record = desk / "record.json"
             record.write_text(json.dumps(self._record(), default=str), encoding="utf-8")
             inputs = self._inputs(row) | {"record": Artifact("record", "json", record, "")}
-            answer = await self._in_lane(row, settings, workdir, inputs)
+            answer = await self._in_lane(row, settings, workdir, inputs, thrifty)
             if isinstance(answer, Skip):
                 return "skipped", answer.reason, answer.code, ()
             await asyncio.to_thread(self._take, row, answer)
@@ -337,6 +398,7 @@ class _Run:
             "preset": self._job.preset.name,
             "settings": settings_tables(self._job.preset),
             "outbox": str(self._job.outbox),
+            "outbox_mount": str(mount) if (mount := self._shop.outbox_mount) else None,
             "stages": [asdict(event) for event in self.events_in_order() if event.state != "running"],
             "fallbacks": [asdict(fallback) for fallback in self._job.fallbacks],
             "warnings": list(self._job.warnings),
@@ -357,7 +419,7 @@ class _Run:
         )
 
     def _from_cache(self, row: Stage, cache_key: str) -> Result | None:
-        result = self._shop.ledger.find_result(cache_key)
+        result = self._shop.unsaved.get(cache_key) or self._shop.ledger.find_result(cache_key)
         if result is None:
             return None
         found = [
@@ -368,11 +430,19 @@ class _Run:
             return None
         self._artifacts |= {artifact.name: artifact for artifact in found if artifact}
         self._facts[row.name] = result.facts
+        if cache_key in self._shop.unsaved:
+            self._save(row, cache_key, result)
         return result
 
     def _keep(self, row: Stage, cache_key: str, made: Made) -> None:
         files = self._take(row, made)
-        self._shop.ledger.keep_result(cache_key, row.name, Result(files, made.detail, made.facts))
+        self._save(row, cache_key, Result(files, made.detail, made.facts))
+
+    def _save(self, row: Stage, cache_key: str, result: Result) -> None:
+        """A ledger that is busy, or on a full disk, must not cost the work: it is asked again next time."""
+        self._shop.unsaved[cache_key] = result
+        self._shop.ledger.keep_result(cache_key, row.name, result)
+        del self._shop.unsaved[cache_key]
 
     def _take(self, row: Stage, made: Made) -> tuple[KeptFile, ...]:
         """Move what a stage made into the store, for the stages after it."""

@@ -13,8 +13,8 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +28,20 @@ import soundfile
 
 from bridge.errors import Cancelled, DawbridgeError, StageError, WorkerDied
 from bridge.pipeline import STAGES
+from bridge.retrying import disk_code
 from bridge.types import Artifact, Bounce, Context, Made, Skip
 
 REPORTS_PER_S = 5.0
 CANCEL_GRACE_S = 20.0
 POLL_S = 0.1
-DISK_FULL_BYTES = 8 << 20
+NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+)
+"""How torch and onnxruntime, which raise a RuntimeError, say that memory has run out."""
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ class Task:
     workdir: Path
     models_dir: Path
     voices_dir: Path
+    thrifty: bool = False  # with as little memory as possible: it ran out before
 
 
 class Lane(Protocol):
@@ -200,24 +209,20 @@ def run_task(task: Task, report: Progress) -> Made | Skip:
     Raises:
         DawbridgeError: as the stage says; any other exception becomes a StageError, logged in full.
     """
-    context = Context(task.workdir, task.models_dir, task.voices_dir, report)
+    context = Context(task.workdir, task.models_dir, task.voices_dir, report, task.thrifty)
+    if task.thrifty:
+        _one_thread()
     try:
         return STAGES[task.stage].run(**task.inputs, settings=task.settings, context=context)
     except DawbridgeError:
         raise
     except MemoryError:
-        raise StageError(
-            f"{task.stage} ran out of memory. Close other programs, then retry.", "memory"
-        ) from None
+        raise _out_of_memory(task) from None
     except (OSError, soundfile.LibsndfileError) as exc:
-        free_bytes = shutil.disk_usage(task.workdir).free
-        if free_bytes < DISK_FULL_BYTES:
-            raise StageError(
-                f"{task.stage}: the disk of {task.workdir.parent} is full. Free some room, then retry.",
-                "disk_full",
-            ) from exc
-        raise StageError(f"{task.stage} could not work with a file: {exc}.", "file") from exc
+        raise _disk_error(task, exc) from exc
     except Exception as exc:
+        if any(sign in str(exc).lower() for sign in NO_MEMORY):
+            raise _out_of_memory(task) from exc
         log.exception("stage %s failed", task.stage)
         raise StageError(
             f"{task.stage} failed unexpectedly ({type(exc).__name__}: {exc}). "
@@ -244,6 +249,29 @@ def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
             except DawbridgeError as exc:
                 answer = ("error", exc)
             pipe.send(answer)
+            if answer[0] == "error" and answer[1].code == "memory":
+                return  # with this process goes all that it holds; the next task gets a new one
+
+
+def _one_thread() -> None:
+    """Every thread of a mathematical library keeps room of its own."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for those that are not loaded yet
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _out_of_memory(task: Task) -> StageError:
+    return StageError(f"{task.stage} ran out of memory. Close other programs, then retry.", "memory")
+
+
+def _disk_error(task: Task, exc: BaseException) -> StageError:
+    places = [task.workdir, *([task.models_dir] if task.models_dir.is_dir() else [])]
+    code = disk_code(exc, *places)
+    if code == "disk_full":
+        shown = " or ".join(map(str, places))
+        return StageError(f"{task.stage}: the disk of {shown} is full. Free some room.", code)
+    return StageError(f"{task.stage} could not work with a file: {exc}.", code or "file")
 
 
 @contextlib.contextmanager

@@ -11,111 +11,71 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import LedgerError
+from bridge.ledger_rows import (
+    UNDER_WAY,
+    JobRow,
+    KeptFile,
+    Result,
+    SeenFile,
+    StoredJob,
+    bounce_to_table,
+    job_row,
+    stage_event,
+    stored_job,
+)
+from bridge.ledger_schema import bring_up_to_date
 from bridge.names import printable
-from bridge.types import Bounce, Fallback, Job, JobState, StageEvent, StageState, TempoMap, TempoPoint
+from bridge.types import Fallback, Job, JobState, StageEvent
 
 KEPT_REQUESTS = 200
 BUSY_S = 5.0  # how long another process may hold the file
 ANSWER_POLL_S = 0.03
-SCHEMAS = (
-    """
-CREATE TABLE jobs (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, preset TEXT NOT NULL, outbox TEXT NOT NULL,
-  state TEXT NOT NULL, created_at TEXT NOT NULL, finished_at TEXT, bounce TEXT, settings TEXT,
-  overrides TEXT NOT NULL, fallbacks TEXT NOT NULL, warnings TEXT NOT NULL, folder TEXT, code TEXT NOT NULL, detail TEXT NOT NULL
-);
-CREATE TABLE stages (
-  job_id TEXT NOT NULL, stage TEXT NOT NULL, state TEXT NOT NULL, done REAL NOT NULL, total REAL NOT NULL,
-  made TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (job_id, stage)
-);
-CREATE TABLE results (
-  cache_key TEXT PRIMARY KEY, stage TEXT NOT NULL, files TEXT NOT NULL, detail TEXT NOT NULL, facts TEXT NOT NULL
-);
-CREATE TABLE seen (
-  path TEXT PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-  job_id TEXT NOT NULL
-);
-""",
-    """
-CREATE TABLE requests (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, addressee TEXT NOT NULL, body TEXT NOT NULL, created_at TEXT NOT NULL,
-  answer TEXT
-);
-""",
-    """
-ALTER TABLE jobs ADD COLUMN project TEXT NOT NULL DEFAULT '';
-ALTER TABLE jobs ADD COLUMN track TEXT NOT NULL DEFAULT '';
-""",
-)
-"""Each one brings a ledger from the schema before it to the next."""
-SCHEMA_VERSION = len(SCHEMAS)
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """A job as `jobs` shows it."""
-
-    id: str
-    name: str
-    source: str
-    preset: str
-    outbox: str
-    state: JobState
-    created_at: str
-    finished_at: str | None
-    folder: str | None  # where it came back
-    code: str
-    detail: str
-    warnings: tuple[str, ...]
-    project: str = ""  # the DAW's project and track, where a sidecar told them
-    track: str = ""
-
-
-@dataclass(frozen=True)
-class KeptFile:
-    """One artifact of a cached result."""
-
-    name: str
-    sha256: str
-    suffix: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a stage once made from the same inputs."""
-
-    files: tuple[KeptFile, ...]
-    detail: str
-    facts: Mapping[str, Any]
+ENDED = "state NOT IN ('queued', 'running', 'waiting')"
 
 
 class Ledger:
     """The one database of a state folder."""
 
     def __init__(self, path: Path) -> None:
+        """Open it, or make it.
+
+        Raises:
+            LedgerError: busy or no room (`busy`), no database or a damaged one (`damaged`), of a newer dawbridge.
+        """
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._create()
         except OSError as exc:
             raise LedgerError(
                 f"{path.parent} can't be made ({exc.strerror}). Set DAWBRIDGE_HOME to a folder of yours."
             ) from exc
         except sqlite3.OperationalError as exc:
             raise _busy_or_full(exc) from exc
-        except sqlite3.DatabaseError as exc:
-            raise LedgerError(f"{path} can't be used ({exc}). Move it away; finished work stays.") from exc
+        try:
+            self._db.row_factory = sqlite3.Row
+            self._query("PRAGMA journal_mode=WAL")
+            self._query("PRAGMA synchronous=NORMAL")
+            self.is_new = self._prepared()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def check(self) -> None:
+        """Read every page.
+
+        Raises:
+            LedgerError: `damaged`.
+        """
+        found = self._query("PRAGMA quick_check(1)")[0][0]
+        if found != "ok":
+            raise _damaged(found)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -124,14 +84,20 @@ class Ledger:
 
     # jobs
 
-    def add_job(self, job: Job, source: Path) -> None:
-        """Enter a job, or put an ended one of the same id back into the queue; one on its way stays as it is."""
+    def add_job(
+        self, job: Job, source: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Enter a job, or put an ended one of the same id back into the queue; one on its way stays as it is.
+
+        `settings`: its preset's as plain tables, where nobody has made values of them.
+        """
+        tables = settings or {name: asdict(value) for name, value in job.preset.settings.items()}
         self._execute(
             "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','',?,?) ON CONFLICT (id) DO UPDATE SET "
             "source=excluded.source, state=excluded.state, created_at=excluded.created_at, finished_at=NULL, "
             "bounce=excluded.bounce, warnings=excluded.warnings, folder=NULL, code='', detail='', "
             "project=excluded.project, track=excluded.track "
-            "WHERE jobs.state NOT IN ('queued', 'running')",
+            "WHERE jobs.state NOT IN ('queued', 'running', 'waiting')",
             job.id,
             job.bounce.name,
             printable(source),
@@ -139,8 +105,8 @@ class Ledger:
             str(job.outbox),
             job.state,
             job.created_at,
-            json.dumps(_bounce_to_table(job.bounce)),
-            json.dumps({k: asdict(v) for k, v in job.preset.settings.items()}, default=str),
+            json.dumps(bounce_to_table(job.bounce)),
+            json.dumps(tables, default=str),
             json.dumps(job.overrides, default=str),
             json.dumps([asdict(fallback) for fallback in job.fallbacks]),
             json.dumps(job.warnings),
@@ -153,28 +119,41 @@ class Ledger:
         self._execute("DELETE FROM stages WHERE job_id = ?", job_id)
         self.set_state(job_id, "running")
 
-    def add_quarantined(
-        self, job_id: str, source: Path, preset: str, outbox: Path, code: str, why: str
+    def add_untaken(
+        self,
+        job_id: str,
+        source: Path,
+        preset: str,
+        outbox: Path,
+        code: str,
+        why: str,
+        state: JobState = "quarantined",
     ) -> None:
-        """Enter a file that can't be worked on, with the reason; the file itself stays where it is."""
+        """Enter a file that can't be worked on, or (`waiting`) not yet; the file itself stays where it is."""
         self._execute(
-            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,'quarantined',?,?,NULL,NULL,'{}','[]','[]',NULL,?,?,'','')",
+            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,NULL,NULL,'{}','[]','[]',NULL,?,?,'','')",
             job_id,
             printable(source.name),
             printable(source),
             preset,
             str(outbox),
+            state,
             utc_now(),
-            utc_now(),
+            None if state in UNDER_WAY else utc_now(),
             code,
             why,
         )
+
+    def set_fallbacks(self, job_id: str, fallbacks: Sequence[Fallback]) -> None:
+        """What was used instead of what was wanted, as it came up on the way."""
+        told = json.dumps([asdict(fallback) for fallback in fallbacks])
+        self._execute("UPDATE jobs SET fallbacks=? WHERE id=?", told, job_id)
 
     def set_state(
         self, job_id: str, state: JobState, *, folder: Path | None = None, code: str = "", detail: str = ""
     ) -> None:
         """Move a job on; an end state gets the time."""
-        ended = utc_now() if state not in ("queued", "running") else None
+        ended = utc_now() if state not in UNDER_WAY else None
         self._execute(
             "UPDATE jobs SET state=?, finished_at=?, folder=COALESCE(?, folder), code=?, detail=? WHERE id=?",
             state,
@@ -188,29 +167,51 @@ class Ledger:
     def job(self, job_id: str) -> JobRow | None:
         """One job, or None."""
         rows = self._query("SELECT * FROM jobs WHERE id = ?", job_id)
-        return _job_row(rows[0]) if rows else None
+        return job_row(rows[0]) if rows else None
 
     def stored(self, job_id: str) -> StoredJob | None:
         """What is needed to run a job again; None where there is no such job, or its file never was one."""
         rows = self._query("SELECT * FROM jobs WHERE id = ? AND bounce IS NOT NULL", job_id)
-        return _stored_job(rows[0]) if rows else None
+        return stored_job(rows[0]) if rows else None
 
     def remove_job(self, job_id: str) -> None:
-        """Forget a job and its stages; what it made stays."""
+        """Take a job and its stages off the list; what it made stays, and so does that its file was seen."""
         self._execute("DELETE FROM stages WHERE job_id = ?", job_id)
         self._execute("DELETE FROM jobs WHERE id = ?", job_id)
+
+    def forget_job(self, job_id: str) -> tuple[Path, ...]:
+        """Take a job off the list, and let the files that it was made from count as new; these files."""
+        job = self.job(job_id)
+        seen = self._query("DELETE FROM seen WHERE job_id = ? RETURNING path", job_id)
+        self.remove_job(job_id)
+        sources = {job.source} if job is not None and job.source else set()
+        return tuple(Path(path) for path in sorted(sources | {row["path"] for row in seen}))
+
+    def forget_ended(self) -> None:
+        """Take all jobs off the list that have ended."""
+        self._execute(f"DELETE FROM stages WHERE job_id IN (SELECT id FROM jobs WHERE {ENDED})")
+        self._execute(f"DELETE FROM jobs WHERE {ENDED}")
+
+    def count_ended(self) -> int:
+        """How many jobs on the list have ended."""
+        return int(self._query(f"SELECT COUNT(*) FROM jobs WHERE {ENDED}")[0][0])
+
+    def set_source(self, job_id: str, source: Path) -> None:
+        """The job's bounce was found here just now."""
+        self._execute("UPDATE jobs SET source=? WHERE id=?", printable(source), job_id)
 
     def jobs(self, limit: int = 100) -> tuple[JobRow, ...]:
         """The newest jobs, newest first."""
         rows = self._query("SELECT * FROM jobs ORDER BY created_at DESC, rowid DESC LIMIT ?", limit)
-        return tuple(_job_row(row) for row in rows)
+        return tuple(job_row(row) for row in rows)
 
     def unfinished(self) -> tuple[StoredJob, ...]:
         """Jobs that were queued or interrupted, oldest first: a restarted daemon goes on with them."""
         rows = self._query(
-            "SELECT * FROM jobs WHERE state IN ('queued','running') ORDER BY created_at, rowid"
+            "SELECT * FROM jobs WHERE state IN ('queued','running','waiting') AND bounce IS NOT NULL "
+            "ORDER BY created_at, rowid"
         )
-        return tuple(_stored_job(row) for row in rows)
+        return tuple(stored_job(row) for row in rows)
 
     # stages
 
@@ -234,7 +235,7 @@ class Ledger:
     def stages(self, job_id: str) -> tuple[StageEvent, ...]:
         """The latest of each stage of a job, in the order they began."""
         rows = self._query("SELECT * FROM stages WHERE job_id = ? ORDER BY rowid", job_id)
-        return tuple(_stage_event(row) for row in rows)
+        return tuple(stage_event(row) for row in rows)
 
     # cached results
 
@@ -255,7 +256,20 @@ class Ledger:
         files = tuple(KeptFile(**table) for table in json.loads(row["files"]))
         return Result(files, row["detail"], json.loads(row["facts"]))
 
+    def forget_results(self) -> None:
+        """Nothing is cached any more."""
+        self._execute("DELETE FROM results")
+
     # seen files
+
+    def seen(self) -> tuple[SeenFile, ...]:
+        """The files that were taken up, by path."""
+        rows = self._query("SELECT path, job_id, size, mtime_ns FROM seen ORDER BY path")
+        return tuple(SeenFile(**dict(row)) for row in rows)
+
+    def forget_file(self, path: Path) -> bool:
+        """Let a file count as new; whether it was seen."""
+        return bool(self._query("DELETE FROM seen WHERE path = ? RETURNING path", printable(path)))
 
     def mark_seen(self, path: Path, inode: int, size: int, mtime_ns: int, job_id: str) -> None:
         """Remember that this very file was taken up, so that a restart does not take it again."""
@@ -319,23 +333,13 @@ class Ledger:
         """A process that starts does not do what its predecessor left undone."""
         self._execute("DELETE FROM requests WHERE addressee=?", addressee)
 
-    def _create(self) -> None:
-        with self._lock:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == SCHEMA_VERSION:  # reading needs no lock: `jobs` must answer while others write
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
-                self._db.execute("ROLLBACK")
-                raise LedgerError(
-                    f"The ledger has schema {version}; this dawbridge knows {SCHEMA_VERSION}. Upgrade dawbridge."
-                )
-            for schema in SCHEMAS[version:]:
-                for statement in schema.split(";"):
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            self._db.execute("COMMIT")
+    def _prepared(self) -> bool:
+        try:
+            return bring_up_to_date(self._db)
+        except sqlite3.OperationalError as exc:
+            raise _busy_or_full(exc) from exc
+        except sqlite3.DatabaseError as exc:
+            raise _damaged(exc) from exc
 
     def _execute(self, sql: str, *values: Any) -> None:
         self._query(sql, *values)
@@ -346,24 +350,8 @@ class Ledger:
                 return self._db.execute(sql, values).fetchall()
         except sqlite3.OperationalError as exc:
             raise _busy_or_full(exc) from exc
-
-
-@dataclass(frozen=True)
-class StoredJob:
-    """What is needed to take a job up again after a restart."""
-
-    id: str
-    source: Path
-    bounce: Bounce
-    preset: str
-    settings: Mapping[str, Mapping[str, Any]]
-    overrides: Mapping[str, Mapping[str, Any]]
-    outbox: Path
-    created_at: str
-    fallbacks: tuple[Fallback, ...]
-    warnings: tuple[str, ...]
-    project: str
-    track: str
+        except sqlite3.DatabaseError as exc:
+            raise _damaged(exc) from exc
 
 
 def utc_now() -> str:
@@ -377,65 +365,8 @@ def _busy_or_full(exc: sqlite3.OperationalError) -> LedgerError:
     )
 
 
-def _job_row(row: sqlite3.Row) -> JobRow:
-    return JobRow(
-        id=row["id"],
-        name=row["name"],
-        source=row["source"],
-        preset=row["preset"],
-        outbox=row["outbox"],
-        state=row["state"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-        folder=row["folder"],
-        code=row["code"],
-        detail=row["detail"],
-        warnings=tuple(json.loads(row["warnings"])),
-        project=row["project"],
-        track=row["track"],
+def _damaged(why: object) -> LedgerError:
+    return LedgerError(
+        f"The ledger is damaged ({why}). `dawbridge run` sets it aside and learns from the outbox what came back.",
+        "damaged",
     )
-
-
-def _stored_job(row: sqlite3.Row) -> StoredJob:
-    return StoredJob(
-        id=row["id"],
-        source=Path(row["source"]),
-        bounce=_bounce_from_table(json.loads(row["bounce"])),
-        preset=row["preset"],
-        settings=json.loads(row["settings"]),
-        overrides=json.loads(row["overrides"]),
-        outbox=Path(row["outbox"]),
-        created_at=row["created_at"],
-        fallbacks=tuple(Fallback(**table) for table in json.loads(row["fallbacks"])),
-        warnings=tuple(json.loads(row["warnings"])),
-        project=row["project"],
-        track=row["track"],
-    )
-
-
-def _stage_event(row: sqlite3.Row) -> StageEvent:
-    state: StageState = row["state"]
-    return StageEvent(
-        row["job_id"],
-        row["stage"],
-        state,
-        row["done"],
-        row["total"],
-        tuple(json.loads(row["made"])),
-        row["code"],
-        row["detail"],
-        row["seconds"],
-    )
-
-
-def _bounce_to_table(bounce: Bounce) -> dict[str, Any]:
-    return {**asdict(bounce), "path": str(bounce.path)}
-
-
-def _bounce_from_table(table: dict[str, Any]) -> Bounce:
-    tempo = table.pop("tempo_map")
-    tempo_map = None
-    if tempo is not None:
-        points = tuple(TempoPoint(**point) for point in tempo.pop("points"))
-        tempo_map = TempoMap(points, **tempo)
-    return Bounce(**{**table, "path": Path(table["path"]), "tempo_map": tempo_map})

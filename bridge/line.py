@@ -1,6 +1,7 @@
 """The jobs that wait or run here, in their order: each waits once, and any of them can be called off.
 
-Lives on the event loop and takes no lock.
+A job whose disk is full or away rests: others go before it until its time has come. Lives on the event loop and
+takes no lock.
 """
 
 from __future__ import annotations
@@ -18,21 +19,34 @@ class Line:
 
     def __init__(self) -> None:
         self._waiting: dict[str, Job] = {}
+        self._resting: dict[str, tuple[Job, asyncio.TimerHandle]] = {}
         self._running: dict[str, threading.Event] = {}
         self._some_wait = asyncio.Event()
 
     def __contains__(self, job_id: str) -> bool:
-        return job_id in self._waiting or job_id in self._running
+        return job_id in self._waiting or job_id in self._running or job_id in self._resting
 
     @property
     def waiting(self) -> Sequence[str]:
-        """Ids of the jobs that wait, the next one first."""
+        """Ids of the jobs that wait for their turn, the next one first; not of those that rest."""
         return tuple(self._waiting)
 
     def add(self, job: Job) -> None:
         """Put a job at the end; one that waits already keeps its place."""
         self._waiting.setdefault(job.id, job)
         self._some_wait.set()
+
+    def rest(self, job: Job, seconds: float) -> None:
+        """Let a job join the end of the line only after so many seconds, or when it is woken."""
+        timer = asyncio.get_running_loop().call_later(seconds, self.wake, job.id)
+        self._resting[job.id] = (job, timer)
+
+    def wake(self, job_id: str) -> bool:
+        """Let a job that rests join the line now; whether it did rest."""
+        job = self._stop_resting(job_id)
+        if job is not None:
+            self.add(job)
+        return job is not None
 
     async def next(self) -> tuple[Job, threading.Event]:
         """Wait for a job; it runs from now on, until `ended`. The event is set when it is called off."""
@@ -49,7 +63,7 @@ class Line:
 
     def cancel(self, job_id: str) -> tuple[Literal["gone", "told", "unknown"], Job | None]:
         """Call a job off: one that waits is gone at once (and given back), one that runs is told to end."""
-        job = self._waiting.pop(job_id, None)
+        job = self._waiting.pop(job_id, None) or self._stop_resting(job_id)
         if job is not None:
             return "gone", job
         cancel = self._running.get(job_id)
@@ -57,3 +71,9 @@ class Line:
             return "unknown", None
         cancel.set()
         return "told", None
+
+    def _stop_resting(self, job_id: str) -> Job | None:
+        job, timer = self._resting.pop(job_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return job

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import folders, load_config
-from bridge.errors import ConfigError
-from bridge.jobs import JobResult, OnEvent, already_returned, run_job
-from bridge.workshop import open_workshop, take_up
+from bridge.errors import ConfigError, ControlError
+from bridge.intake import free
+from bridge.jobs import JobResult, OnEvent, Workshop, already_returned, run_job
+from bridge.types import Job
+from bridge.workshop import open_workshop, revise, take_up
 
 
 async def process_file(
@@ -32,19 +34,45 @@ async def process_file(
         outbox.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(f"{outbox} can't be the outbox ({exc.strerror}). Choose another folder.") from exc
-    async with open_workshop(folders()) as shop:
+    async with open_workshop(folders(), outbox=outbox) as shop:
         job = await asyncio.to_thread(
             take_up, song.absolute(), shop, preset=preset, outbox=outbox, role=role, overrides=overrides
         )
         returned = already_returned(job, shop)
         if returned is not None:
             return JobResult(job, "done", returned, shop.ledger.stages(job.id))
-        cancel = threading.Event()
-        _cancel_on_interrupt(cancel)
-        shop.ledger.add_job(job, song.absolute())
-        result = await run_job(job, shop, on_event, cancel)
-        await asyncio.to_thread(shop.store.trim, load_config().store_max_bytes)
-        return result
+        return await _run(job, song.absolute(), shop, on_event)
+
+
+async def process_again(
+    job_id: str, overrides: Mapping[str, Mapping[str, Any]], preset: str, on_event: OnEvent
+) -> JobResult:
+    """Make another take of a job and wait for it, see `workshop.revise`.
+
+    Raises:
+        ControlError, PresetError: nothing was begun.
+    """
+    async with open_workshop(folders(), outbox=load_config().outbox) as shop:
+        stored = shop.ledger.stored(job_id)
+        if stored is None:
+            raise ControlError(f"Job {job_id} never had a bounce that could be worked on.", "unknown_job")
+        job = await asyncio.to_thread(revise, stored, shop, overrides=overrides, preset=preset)
+        returned = already_returned(job, shop)
+        if returned is not None:
+            return JobResult(job, "done", returned, shop.ledger.stages(job.id))
+        return await _run(job, stored.source, shop, on_event)
+
+
+async def _run(job: Job, source: Path, shop: Workshop, on_event: OnEvent) -> JobResult:
+    cancel = threading.Event()
+    _cancel_on_interrupt(cancel)
+    shop.ledger.add_job(job, source)
+    result = await run_job(job, shop, on_event, cancel)
+    await asyncio.to_thread(shop.store.trim, load_config().store_max_bytes)
+    if result.state == "done":
+        keep = [stored.bounce.path for stored in shop.ledger.unfinished()]
+        free(job.bounce.path, job.created_at, keep=keep)
+    return result
 
 
 def _cancel_on_interrupt(cancel: threading.Event) -> None:

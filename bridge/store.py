@@ -72,10 +72,7 @@ class Store:
 
         Another process may trim at the same time: what has vanished meanwhile counts as removed.
         """
-        entries: list[tuple[float, int, Path]] = []
-        for path in self._objects.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):
-                entries.append((path.lstat().st_mtime, size_bytes(path), path))
+        entries = self._entries()
         excess = sum(size for _, size, _ in entries) - max_bytes
         removed = 0
         for _, size, path in sorted(entries):
@@ -86,9 +83,21 @@ class Store:
             removed += size
         return removed
 
-    def sweep(self) -> None:
+    def size_bytes(self) -> int:
+        """Bytes of all artifacts."""
+        return sum(size for _, size, _ in self._entries())
+
+    def sweep(self, older_than_s: float = LEFTOVER_S) -> None:
         """Remove working folders that a killed process left behind."""
-        sweep_old(self._work)
+        sweep_old(self._work, older_than_s)
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """When it was last used, its bytes, and the artifact."""
+        entries: list[tuple[float, int, Path]] = []
+        for path in self._objects.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                entries.append((path.lstat().st_mtime, size_bytes(path), path))
+        return entries
 
 
 def sweep_old(folder: Path, older_than_s: float = LEFTOVER_S) -> None:

@@ -21,7 +21,7 @@ from bridge.types import Fallback, StageEvent
 
 if TYPE_CHECKING:  # `dawbridge --help` should not wait for the pipeline
     from bridge.jobs import JobResult
-    from bridge.ledger import JobRow
+    from bridge.ledger_rows import JobRow
     from bridge.manifest import Manifest
     from bridge.transformer.continuing import Written
     from bridge.transformer.finetune import Tuned
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `dawbridge --help` should not wait for the pipeline
 COLOURS = {
     "queued": "dim",
     "running": "cyan",
+    "waiting": "yellow",
     "done": "green",
     "cached": "green",
     "skipped": "yellow",
@@ -106,7 +107,7 @@ class StageBars:
         if event.stage not in self._bars:
             self._bars[event.stage] = self._progress.add_task(event.stage, total=None, note="")
         bar = self._bars[event.stage]
-        if event.state == "running":
+        if event.state in ("running", "waiting"):  # neither is an end
             if event.total > 0:
                 self._progress.update(bar, completed=event.done, total=event.total)
             return
@@ -282,7 +283,7 @@ def job_table(rows: Sequence[tuple[JobRow, Sequence[StageEvent]]]) -> Table:
         what = row.folder or row.detail
         if row.state == "running":
             what = ", ".join(f"{e.stage} {_percent(e)}" for e in stages if e.state == "running")
-        elif row.state in ("failed", "quarantined", "cancelled"):
+        elif row.state in ("waiting", "failed", "quarantined", "cancelled"):
             what = row.detail
         table.add_row(row.id, escape(row.name), escape(row.preset), _state(row.state), escape(what))
     return table
@@ -331,6 +332,8 @@ def _tale(message: Mapping[str, Any]) -> str:
     if event == "job":
         where = message["folder"] or message["detail"]
         return f"[bold]{escape(message['name'])}[/] {_state(message['state'])}: {escape(where)}"
+    if event == "waiting":
+        return f"[bold]{escape(message['name'])}[/] {_state('waiting')}: {escape(message['detail'])}"
     if event == "live":
         return f"[cyan]live[/] {escape(message['detail'])}"
     if event in ("refused", "warning"):

@@ -13,8 +13,8 @@ from typing import Any, Literal
 Stem = Literal["vocals", "drums", "bass", "other"]
 Role = Literal["mix", "vocals", "drums", "bass", "other"]
 ArtifactKind = Literal["audio", "stems", "midi", "json", "report", "folder"]
-StageState = Literal["running", "done", "cached", "skipped", "refused", "failed"]
-JobState = Literal["queued", "running", "done", "failed", "quarantined", "cancelled"]
+StageState = Literal["running", "waiting", "done", "cached", "skipped", "refused", "failed"]
+JobState = Literal["queued", "running", "waiting", "done", "failed", "quarantined", "cancelled"]
 TempoSource = Literal["sidecar", "acid", "name", "transport", "set", "estimated"]
 
 STEMS: tuple[Stem, ...] = ("vocals", "drums", "bass", "other")
@@ -205,6 +205,7 @@ class Context:
     models_dir: Path  # where weights live
     voices_dir: Path  # where voice folders live
     report: Callable[[float, float], None]
+    thrifty: bool = False  # memory has run out before: take as little as possible, even if it takes longer
 
 
 @dataclass(frozen=True)

@@ -323,7 +323,7 @@ def test_ctrl_c_ends_it_in_one_line_and_keeps_what_is_finished(tmp_path: Path) -
 
 def test_jobs_are_listed_with_their_reasons_and_watched_until_ctrl_c(tmp_path: Path) -> None:
     ledger = Ledger(folders().ledger)
-    ledger.add_quarantined(
+    ledger.add_untaken(
         "refused-1", tmp_path / "Bad [take 2].wav", "offline", tmp_path, "incomplete", "it is cut off"
     )
     ledger.close()

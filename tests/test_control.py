@@ -192,7 +192,7 @@ def test_a_daemon_that_does_not_answer_is_told_and_so_is_none(
     monkeypatch.setattr("bridge.control.ANSWER_S", 0.1)
     assert refused(lambda: require_daemon(folders()))[0] == "not_running"
     ledger = Ledger(folders().ledger)
-    ledger.add_quarantined("x", Path("x.wav"), "quick", dawbridge_home, "incomplete", "cut off")
+    ledger.add_untaken("x", Path("x.wav"), "quick", dawbridge_home, "incomplete", "cut off")
     control = Control(folders(), ledger, Shelf(dawbridge_home))
     monkeypatch.setattr(control, "_ask", lambda body: Control._ask(control, body, 0.1))
     assert refused(lambda: control.cancel("x"))[0] == "silent"

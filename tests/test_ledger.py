@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import LedgerError
-from bridge.ledger import KeptFile, Ledger, Result, utc_now
+from bridge.ledger import Ledger, utc_now
+from bridge.ledger_rows import KeptFile, Result
 from bridge.tempo import tempo_from_changes
 from bridge.types import Bounce, Fallback, Job, Preset, StageEvent, StageState
 from tests.fakes import FakeSettings
@@ -59,7 +60,7 @@ def test_ended_jobs_are_not_taken_up_again(tmp_path: Path) -> None:
     for state in ("done", "failed", "cancelled"):
         ledger.add_job(a_job(state), Path("x.wav"))
         ledger.set_state(state, state, folder=tmp_path)
-    ledger.add_quarantined("bad", Path("bad.wav"), "offline", Path("out"), "incomplete", "cut off")
+    ledger.add_untaken("bad", Path("bad.wav"), "offline", Path("out"), "incomplete", "cut off")
     assert ledger.unfinished() == ()
     states = {row.id: (row.state, row.detail) for row in ledger.jobs()}
     assert states["bad"] == ("quarantined", "cut off")
@@ -100,7 +101,7 @@ def test_a_file_is_seen_only_while_it_is_the_very_same(tmp_path: Path) -> None:
 def test_a_name_that_is_no_text_is_kept_all_the_same(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"bad\xff.wav"))
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    ledger.add_quarantined("bad", path, "offline", tmp_path, "name", "rename it")
+    ledger.add_untaken("bad", path, "offline", tmp_path, "name", "rename it")
     ledger.mark_seen(path, 1, 2, 3, "bad")
     assert ledger.is_seen(path, 1, 2, 3)
     assert not ledger.is_seen(Path("bad.wav"), 1, 2, 3)
@@ -157,5 +158,5 @@ def test_a_ledger_from_the_future_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"this is no database at all, " * 40)
-    with pytest.raises(LedgerError, match="Move it away"):
+    with pytest.raises(LedgerError, match="sets it aside"):
         Ledger(path)

@@ -27,6 +27,8 @@ from bridge import __version__, audio, manifest
 from bridge.errors import ManifestError, OutboxError
 from bridge.grid import read_grid
 from bridge.names import song_folder_name
+from bridge.outbox_disk import is_away
+from bridge.retrying import disk_code
 from bridge.settings import setting
 from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
 from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef, Skip
@@ -35,7 +37,6 @@ from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
 STAGE_VERSION = "2"
 FULL_SCALE_24 = 1 << 23
 BLOCK_FRAMES = 1 << 18
-DISK_FULL_BYTES = 8 << 20
 HOLDS_THE_VOICE = ("voice", "lead", "mix", "new_piece")
 GENERATED = ("new_piece", "arrangement", "arrangement_audio", "continuation", "continuation_audio")
 CONTINUES = ("continuation", "continuation_audio")  # stand after the song's last bar
@@ -91,10 +92,11 @@ def export(
     sounds = (voice, lead, mix, new_piece, arrangement_audio, continuation_audio)
     scores = (notes, notes_quantised, arrangement, continuation)
     names = _names(settings, stems, *sounds, *scores, report)
-    earlier = _published_before(outbox, song, told["id"], names)
-    if earlier is not None:
-        return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
+    _check_disk(outbox, told.get("outbox_mount"))
     try:
+        earlier = _published_before(outbox, song, told["id"], names)
+        if earlier is not None:
+            return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
         outbox.mkdir(parents=True, exist_ok=True)
         building = building_folder(outbox) / f"{told['id']}-{uuid.uuid4().hex[:8]}"
         building.mkdir(parents=True)
@@ -114,13 +116,10 @@ def export(
             returned += [_deliver_report(delivery, report)] if report else []
             folder, revision = _publish(delivery, outbox, song, returned, found)
         finally:
-            if building.exists():
+            with contextlib.suppress(OSError):  # its disk may have gone; what is left is swept later
                 discard(building)
     except (OSError, soundfile.LibsndfileError) as exc:
-        if outbox.is_dir() and shutil.disk_usage(outbox).free < DISK_FULL_BYTES:  # libsndfile does not say so
-            raise OutboxError(f"The disk of {outbox} is full. Make room, then retry.", "disk_full") from exc
-        why = getattr(exc, "strerror", None) or exc
-        raise OutboxError(f"{outbox} can't take the song ({why}). Make room or mend it, then retry.") from exc
+        raise _outbox_error(outbox, exc) from exc
     return Made({}, str(folder), {"folder": str(folder), "revision": revision})
 
 
@@ -142,6 +141,24 @@ def _published_before(outbox: Path, song: str, job_id: str, names: set[str]) -> 
                 return folder, revision
         revision += 1
     return None
+
+
+def _check_disk(outbox: Path, mount: str | None) -> None:
+    if mount is not None and is_away(Path(mount)):
+        raise OutboxError(
+            f"The disk of {outbox}, mounted at {mount}, is away. The song comes back once it is there again.",
+            "disk_away",
+        )
+
+
+def _outbox_error(outbox: Path, exc: BaseException) -> OutboxError:
+    code = "read_only" if isinstance(exc, PermissionError) else disk_code(exc, outbox)
+    if code == "disk_full":
+        return OutboxError(f"The disk of {outbox} is full. Make room, then the song comes back.", code)
+    why = getattr(exc, "strerror", None) or exc
+    return OutboxError(
+        f"{outbox} can't take the song ({why}). Mend it, then the song comes back.", code or None
+    )
 
 
 def _folder_name(song: str, revision: int) -> str:

@@ -19,7 +19,7 @@ local INK, DIM, BACK = { 0.9, 0.9, 0.9 }, { 0.6, 0.6, 0.6 }, { 0.15, 0.15, 0.16 
 local BUTTON, HOVER = { 0.27, 0.27, 0.3 }, { 0.37, 0.37, 0.42 }
 local DONE, GOES, BAD = { 0.35, 0.62, 0.4 }, { 0.35, 0.5, 0.8 }, { 0.8, 0.4, 0.35 }
 local JOB_COMMANDS = {
-  failed = "retry", cancelled = "retry", quarantined = "retry", queued = "cancel", running = "cancel",
+  failed = "retry", cancelled = "retry", quarantined = "retry", queued = "cancel", running = "cancel", waiting = "cancel",
 }
 local BAR_COLOURS = { done = DONE, running = GOES, failed = BAD, quarantined = BAD } -- others: BUTTON
 
