@@ -41,7 +41,7 @@ def separate(bounce: Bounce, *, settings: TinySettings, context: Context) -> Mad
     folder = context.workdir / "stems"
     folder.mkdir()
     for stem, share in zip(STEMS, (0.25, 0.25, 0.25, 0.25), strict=True):
-        audio.write_float_wav(folder / f"{stem}.wav", samples * np.float32(share), rate_hz)
+        audio.write_float_wav(folder / f"{stem}.wav", (samples * share).astype(np.float32), rate_hz)
     return Made({"stems": folder}, "four quarters")
 
 
