@@ -61,7 +61,7 @@ def convert(
     _work("convert", bounce, context)
     samples, rate_hz = audio.read_raw(stems.path / "vocals.wav")
     path = context.workdir / "voice.wav"
-    audio.write_float_wav(path, samples / 2, rate_hz)
+    audio.write_float_wav(path, (samples / 2).astype(np.float32), rate_hz)
     return Made({"voice": path}, "half as loud")
 
 
