@@ -30,6 +30,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="fi
 
 SETTLE_S = 0.2
 BOUNCES_AHEAD = 2
+DURING_WORK = 0.85  # so many of the kills; the others strike a daemon that starts
 PATIENCE_S = 180.0
 
 
@@ -52,7 +53,7 @@ class Fleet:
         self._told = home / "told.txt"
 
     def start(self) -> None:
-        with self._told.open("ab") as told:
+        with self._told.open("wb") as told:
             self._process = subprocess.Popen(self._command, stdout=told, stderr=told, env=self._env)
 
     @property
@@ -68,6 +69,10 @@ class Fleet:
         self._process.wait()
         wait_until(lambda: not any(_is_alive(worker) for worker in workers), 10.0)
         self._note_verified()
+
+    def is_ready(self) -> bool:
+        """Whether it watches and works."""
+        return b'"ready"' in self._told.read_bytes()
 
     def stop(self) -> None:
         assert self._process is not None
@@ -160,6 +165,8 @@ def kill_at_random(
             name = f"Song {len(fleet.dropped):03}"
             export_from_daw(fleet.inbox, f"{name}.wav", seconds=bounce_s, seed=len(fleet.dropped))
             fleet.dropped.append(name)
+        if chance.random() < DURING_WORK:
+            wait_until(fleet.is_ready, 30.0)
         time.sleep(chance.uniform(0.0, longest_s))
         workers = fleet.workers()
         if workers and chance.random() < 0.4:
@@ -223,7 +230,7 @@ def test_whoever_is_killed_each_bounce_comes_back_once_and_whole(
 ) -> None:
     fleet = Fleet(home, "tests.tiny_daemon", "tiny")
     with fleet.watched():
-        struck = kill_at_random(fleet, kills, Random(kills), longest_s=2.5, bounce_s=3.0)
+        struck = kill_at_random(fleet, kills, Random(kills), longest_s=4.0, bounce_s=3.0)
         check(fleet)
     with capsys.disabled():
         print(f"\nkilled: {dict(struck)}; bounces {len(fleet.dropped)}, stages begun {len(fleet.starts())}")
