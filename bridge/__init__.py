@@ -5,6 +5,7 @@
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
 | `control_verbs` | the verbs that ask something of the daemon: `jobs`, `again`, `clean`, `peers` |
+| `autostart_verbs` | the verb `autostart` |
 | `install_verbs` | the verb `install-scripts` |
 | `daemon` | composition root: starts the parts in order, stops them in reverse |
 | `demo` | the main job on a shipped song, through a real daemon |
@@ -21,6 +22,8 @@
 | `discovery` | other dawbridges on the local network |
 | `live_verbs` | the verbs of the live companion |
 | `install` | puts the DAW scripts where the DAWs look, and never over what isn't ours |
+| `autostart` | the daemon at login, on each system |
+| `notice` | a desktop notice when a song is back |
 | `livehost` | its parent: starts the live process and the generator, writes replies as files |
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |
@@ -67,6 +70,7 @@
 | `ledger_rows` | its values |
 | `ledger_schema` | its tables, from the first version on |
 | `holder` | one daemon per state folder; which jobs run |
+| `logs` | where log records go; a job's own log |
 | `retrying` | what passes by itself, and how it is tried again |
 | `weights` | where model files are; fetch with digest; what works without them |
 | `live` | the live process: ports, clock, phrases, companion, player |

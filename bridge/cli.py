@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from bridge import __version__
+from bridge.autostart_verbs import autostart_app
 from bridge.config import folders, load_config, write_default_config
 from bridge.control_verbs import again, clean, jobs_app, peers
 from bridge.errors import (
@@ -28,6 +29,7 @@ from bridge.errors import (
 )
 from bridge.install_verbs import install_scripts
 from bridge.live_verbs import capture, live_app, play_live_demo, ports
+from bridge.logs import log_as_program
 from bridge.shown import show_result
 from bridge.terminal import (
     PipeSafeConsole,
@@ -241,6 +243,7 @@ def score(
 
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(autostart_app, name="autostart")
 app.command()(again)
 app.command()(clean)
 app.command()(peers)
@@ -389,10 +392,9 @@ def _fail(message: str, code: int) -> None:
 
 def _log_fault() -> str:
     """Write the fault down, and say where."""
-    log_file = folders().log
+    log_file = folders().program_log
     try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(filename=log_file, force=True, format="%(asctime)s %(message)s")
+        log_as_program(log_file)
     except OSError as exc:
         return f"The details could not be written to {log_file} ({exc.strerror})."
     log.exception("fault")

@@ -51,6 +51,10 @@ preset = "default"    # `dawbridge presets` lists them
 # port = 8377               # 0 = a free one
 # announce = false          # zeroconf tells the network of it, unless only this machine can reach it
 
+# A notice on the desktop when a song is back.
+[notice]
+# enabled = true
+
 # The live companion: `dawbridge live`.
 [live]
 # enabled = true            # `dawbridge run` starts it too
@@ -131,6 +135,13 @@ class HttpConfig:
 
 
 @dataclass(frozen=True)
+class NoticeConfig:
+    """A notice on the desktop."""
+
+    enabled: bool = False  # when a song is back, or failed
+
+
+@dataclass(frozen=True)
 class Config:
     """What the daemon needs to know."""
 
@@ -142,6 +153,7 @@ class Config:
     store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
     live: LiveConfig = field(default_factory=LiveConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    notice: NoticeConfig = field(default_factory=NoticeConfig)
 
     @property
     def store_max_bytes(self) -> int:
@@ -209,8 +221,17 @@ class Folders:
 
     @property
     def log(self) -> Path:
-        """What went wrong, in full."""
+        """What went wrong in the daemon and its workers, in full."""
         return self.state / "logs" / "dawbridge.log"
+
+    @property
+    def program_log(self) -> Path:
+        """The same for every other program, e.g. `dawbridge process`."""
+        return self.state / "logs" / "programs.log"
+
+    def job_log(self, job_id: str) -> Path:
+        """What happened to a job when it last ran."""
+        return self.state / "logs" / "jobs" / f"{job_id}.txt"
 
     @property
     def spool(self) -> Path:

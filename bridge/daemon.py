@@ -27,11 +27,12 @@ from bridge.filecontrol import FileControl
 from bridge.holder import only_one
 from bridge.intake import free, sweep
 from bridge.jobs import CANCELLED, JobResult, Workshop, already_returned, run_job
-from bridge.lanes import log_to_file
 from bridge.ledger_rows import UNDER_WAY, JobRow, StoredJob
 from bridge.line import Line
 from bridge.livehost.remote import offer_song
+from bridge.logs import log_as_daemon
 from bridge.names import printable
+from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
 from bridge.retrying import rest_s, waits_for
@@ -56,11 +57,13 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
     """
     for watch in config.watch:
         load_preset(watch.preset)
+    if config.notice.enabled:
+        tell = with_notices(tell)
     check_folders(_watched(config), config.outbox)
     mount = known_mount(config.outbox, folders.state / "outbox.json")
     _make_folders(config, mount)
     with only_one(folders):
-        log_to_file(folders.log)
+        log_as_daemon(folders.log)
         async with open_workshop(
             folders, worker_idle_s=config.worker_idle_s, outbox=config.outbox, outbox_mount=mount
         ) as shop:

@@ -135,6 +135,12 @@ class LiveError(DawbridgeError):
     default_code = "live"
 
 
+class AutostartError(DawbridgeError):
+    """The daemon can't be started at login: something stands there that isn't ours, or the system refuses."""
+
+    default_code = "autostart"
+
+
 class InstallError(DawbridgeError):
     """DAW scripts can't be installed: something stands there that isn't ours, or ours are damaged."""
 

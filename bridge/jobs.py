@@ -13,6 +13,8 @@ import hashlib
 import itertools
 import json
 import logging
+import os
+import platform
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,12 +25,14 @@ from typing import Any
 
 import filelock
 
+from bridge import __version__
 from bridge.config import Folders
 from bridge.errors import Cancelled, DawbridgeError, LedgerError, Refused, StageError, Waits
 from bridge.holder import job_locks
 from bridge.lanes import Lane, Task
 from bridge.ledger import Ledger, utc_now
 from bridge.ledger_rows import KeptFile, Result
+from bridge.logs import JobLog
 from bridge.manifest import read_manifest
 from bridge.pipeline import BOUNCE_FIELDS, KINDS, PIPELINE, LaneName, Stage, maker_of
 from bridge.presets import settings_tables
@@ -167,7 +171,8 @@ async def run_job(
         shop.ledger.begin(job.id)
         run = _Run(job, shop, on_event, cancel, patient)
         try:
-            await run.all_stages()
+            with run.log.listening():
+                await run.all_stages()
             result = run.result()
         except Cancelled:
             result = JobResult(job, "cancelled", None, run.events_in_order(), CANCELLED)
@@ -185,6 +190,7 @@ async def run_job(
         shop.ledger.set_state(
             job.id, result.state, folder=result.folder, code=result.code, detail=result.detail
         )
+        await asyncio.to_thread(_keep_log, run.log, shop.folders.job_log(job.id), result)
         return result
 
 
@@ -229,6 +235,7 @@ class _Run:
         self._events: dict[str, StageEvent] = {}
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.log = JobLog(_opening(job))
 
     @property
     def job(self) -> Job:
@@ -403,6 +410,7 @@ class _Run:
             "fallbacks": [asdict(fallback) for fallback in self._job.fallbacks],
             "warnings": list(self._job.warnings),
             "facts": self._facts,
+            "log": self.log.text,
             "models": [asdict(ref) for ref in models],
         }
 
@@ -465,9 +473,37 @@ class _Run:
             log.warning("progress of %s is not kept: %s", event.stage, exc)
 
     def _tell(self, event: StageEvent) -> None:
+        self._note(event)
         self._events[event.stage] = event
         self._shop.ledger.record(event)
         self._on_event(event)
+
+    def _note(self, event: StageEvent) -> None:
+        if event.state != "running":
+            self.log.note(f"{event.stage} {event.state} after {event.seconds:.1f} s. {event.detail}".rstrip())
+        elif event.stage not in self._events:
+            self.log.note(f"{event.stage} begins")
+
+
+def _opening(job: Job) -> str:
+    bounce = job.bounce
+    lines = (
+        f"dawbridge {__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores",
+        f"job {job.id}, preset {job.preset.name}: {settings_tables(job.preset)}",
+        f"{bounce.name}: {bounce.role}, {bounce.frames} frames, {bounce.channels} channels, {bounce.sample_rate_hz} Hz",
+        *(f"warning: {warning}" for warning in job.warnings),
+        *(f"fallback: {f.stage}: {f.used} instead of {f.wanted}: {f.reason}" for f in job.fallbacks),
+    )
+    return "\n".join(lines)
+
+
+def _keep_log(kept: JobLog, path: Path, result: JobResult) -> None:
+    kept.note(f"job {result.state}. {result.folder or result.detail}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(kept.text, encoding="utf-8", errors="backslashreplace")
+    except OSError as exc:
+        log.warning("the log of job %s is not kept: %s", result.job.id, exc)
 
 
 def _recipe(row: Stage, settings: Any, folders: Folders) -> list[str]:

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import soundfile
 
 from bridge.errors import Cancelled, DawbridgeError, StageError, WorkerDied
+from bridge.logs import log_to_parent, pass_on
 from bridge.pipeline import STAGES
 from bridge.retrying import disk_code
 from bridge.types import Artifact, Bounce, Context, Made, Skip
@@ -46,6 +47,7 @@ NO_MEMORY = (
 log = logging.getLogger(__name__)
 
 Progress = Callable[[float, float], None]
+Send = Callable[[tuple[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,9 @@ class InlineLane:
 class WorkerLane:
     """Runs stages in one spawned process that is started when needed."""
 
-    def __init__(self, name: str, *, idle_s: float = 120.0, log_file: Path | None = None) -> None:
+    def __init__(self, name: str, *, idle_s: float = 120.0) -> None:
         self._name = name
         self._idle_s = idle_s
-        self._log_file = log_file
         self._lock = asyncio.Lock()
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -149,6 +150,8 @@ class WorkerLane:
                 raise self._death(task) from None
             if kind == "progress":
                 on_progress(*value)
+            elif kind == "log":
+                pass_on(value)
             elif kind == "made":
                 return value  # type: ignore[no-any-return]
             else:
@@ -172,7 +175,7 @@ class WorkerLane:
         ours, theirs = context.Pipe()
         self._process = context.Process(
             target=worker_main,
-            args=(theirs, self._idle_s, self._log_file),
+            args=(theirs, self._idle_s),
             name=f"dawbridge-{self._name}",
             daemon=True,
         )
@@ -231,12 +234,12 @@ def run_task(task: Task, report: Progress) -> Made | Skip:
         ) from exc
 
 
-def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
-    """The worker process: tasks in, progress and answers out, until idle or its parent is gone."""
+def worker_main(pipe: Connection, idle_s: float) -> None:
+    """The worker process: tasks in; progress, log records and answers out; until idle or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if log_file is not None:
-        log_to_file(log_file)
+    send = _in_turn(pipe)
+    log_to_parent(send)
     if hasattr(os, "nice"):
         os.nice(5)  # the DAW comes first
     with contextlib.suppress(EOFError, OSError):  # the parent closed the pipe
@@ -245,10 +248,10 @@ def worker_main(pipe: Connection, idle_s: float, log_file: Path | None) -> None:
             if task == "cancel":  # it came after the answer had gone out
                 continue
             try:
-                answer: tuple[str, Any] = ("made", run_task(task, _reporter(pipe)))
+                answer: tuple[str, Any] = ("made", run_task(task, _reporter(pipe, send)))
             except DawbridgeError as exc:
                 answer = ("error", exc)
-            pipe.send(answer)
+            send(answer)
             if answer[0] == "error" and answer[1].code == "memory":
                 return  # with this process goes all that it holds; the next task gets a new one
 
@@ -287,17 +290,6 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def log_to_file(path: Path) -> None:
-    """Send this process' log records to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=path,
-        level=logging.INFO,
-        format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-
-
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -305,7 +297,18 @@ def _end_with_parent() -> None:
         os._exit(0)  # a stage deep in C code would not hear a closed pipe
 
 
-def _reporter(pipe: Connection) -> Progress:
+def _in_turn(pipe: Connection) -> Send:
+    """Sends over the pipe, callable from any thread: a library may log from one of its own."""
+    lock = threading.Lock()
+
+    def send(message: tuple[str, Any]) -> None:
+        with lock:
+            pipe.send(message)
+
+    return send
+
+
+def _reporter(pipe: Connection, send: Send) -> Progress:
     last_s = 0.0
 
     def report(done: float, total: float) -> None:
@@ -315,6 +318,6 @@ def _reporter(pipe: Connection) -> Progress:
         now_s = time.monotonic()
         if now_s - last_s >= 1.0 / REPORTS_PER_S or done >= total:
             last_s = now_s
-            pipe.send(("progress", (done, total)))
+            send(("progress", (done, total)))
 
     return report

@@ -29,7 +29,7 @@ from bridge.ledger_rows import (
     stage_event,
     stored_job,
 )
-from bridge.ledger_schema import bring_up_to_date
+from bridge.ledger_schema import TABLES, bring_up_to_date
 from bridge.names import printable
 from bridge.types import Fallback, Job, JobState, StageEvent
 
@@ -75,7 +75,10 @@ class Ledger:
         """
         found = self._query("PRAGMA quick_check(1)")[0][0]
         if found != "ok":
-            raise _damaged(found)
+            raise _damaged(" ".join(found.split()))
+        tables = {row["name"] for row in self._query("SELECT name FROM sqlite_master")}
+        if lacking := TABLES - tables:
+            raise _damaged(f"it has no {', '.join(sorted(lacking))}")
 
     def close(self) -> None:
         """Let go of the file."""

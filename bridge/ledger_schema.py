@@ -39,6 +39,7 @@ ALTER TABLE jobs ADD COLUMN track TEXT NOT NULL DEFAULT '';
 )
 """Each one brings a ledger from the schema before it to the next. What has been released is never edited."""
 SCHEMA_VERSION = len(SCHEMAS)
+TABLES = {"jobs", "stages", "results", "seen", "requests"}
 
 
 def bring_up_to_date(db: sqlite3.Connection) -> bool:

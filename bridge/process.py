@@ -13,6 +13,7 @@ from bridge.config import folders, load_config
 from bridge.errors import ConfigError, ControlError
 from bridge.intake import free
 from bridge.jobs import JobResult, OnEvent, Workshop, already_returned, run_job
+from bridge.logs import log_as_program
 from bridge.types import Job
 from bridge.workshop import open_workshop, revise, take_up
 
@@ -34,6 +35,7 @@ async def process_file(
         outbox.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(f"{outbox} can't be the outbox ({exc.strerror}). Choose another folder.") from exc
+    log_as_program(folders().program_log)
     async with open_workshop(folders(), outbox=outbox) as shop:
         job = await asyncio.to_thread(
             take_up, song.absolute(), shop, preset=preset, outbox=outbox, role=role, overrides=overrides
@@ -52,6 +54,7 @@ async def process_again(
     Raises:
         ControlError, PresetError: nothing was begun.
     """
+    log_as_program(folders().program_log)
     async with open_workshop(folders(), outbox=load_config().outbox) as shop:
         stored = shop.ledger.stored(job_id)
         if stored is None:

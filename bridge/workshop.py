@@ -42,8 +42,7 @@ async def open_workshop(
     """
     ledger, mended = open_ledger(folders, outbox)
     lanes: dict[LaneName, Lane] = {
-        name: InlineLane() if inline else WorkerLane(name, idle_s=worker_idle_s, log_file=folders.log)
-        for name in LANES
+        name: InlineLane() if inline else WorkerLane(name, idle_s=worker_idle_s) for name in LANES
     }
     try:
         yield Workshop(lanes, Store(folders.store), ledger, folders, outbox_mount, mended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bridge.types import Artifact, Bounce, Context, Made, Skip
 
 @dataclass(frozen=True)
 class FakeSettings:
-    """`do`: make | skip | fail | refuse | crash | wait (until cancelled)."""
+    """`do`: make | skip | fail | refuse | crash | wait (until cancelled) | fill (the disk, once) | memory."""
 
     do: str = "make"
     level: float = 0.1
@@ -27,6 +28,9 @@ class FakeSettings:
 
 calls: list[str] = []
 """Names of the stages that really ran, in order."""
+
+ballast: list[Path] = []
+"""Files that fill a disk; a stage told to `fill` takes all room once, then goes on."""
 
 waiting = threading.Event()
 """Set once a stage waits to be cancelled."""
@@ -42,6 +46,10 @@ def obey(name: str, gives: tuple[str, ...], settings: FakeSettings, context: Con
         raise StageError(f"{name} failed as told")
     if settings.do == "refuse":
         raise Refused(f"{name} was refused as told", "no_consent")
+    if settings.do == "memory" and not context.thrifty:
+        raise MemoryError
+    if settings.do == "fill":
+        fill(context.workdir)
     if settings.do == "crash":
         raise ZeroDivisionError(name)
     while settings.do == "wait":
@@ -55,6 +63,16 @@ def obey(name: str, gives: tuple[str, ...], settings: FakeSettings, context: Con
         write_float_wav(path, np.full((1, 1000), own, np.float32), 1000)
         files[artifact] = path
     return Made(files, f"{name} made {len(files)}", {"said": name})
+
+
+def fill(folder: Path) -> None:
+    """Take all room on the disk of `folder`, the first time."""
+    if ballast:
+        return
+    ballast.append(folder.parent.parent / "ballast")
+    with ballast[0].open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 16)):
+            pass
 
 
 def separate(bounce: Bounce, *, settings: FakeSettings, context: Context) -> Made | Skip:
@@ -86,6 +104,8 @@ def report(
 ) -> Made | Skip:
     """Everything -> report: what it was told"""
     calls.append("report")
+    if settings.do == "fill":
+        fill(context.workdir)
     path = context.workdir / "report.html"
     path.write_bytes(record.path.read_bytes())
     return Made({"report": path})
@@ -102,6 +122,8 @@ def export(
 ) -> Made | Skip:
     """Everything -> a folder"""
     calls.append("export")
+    if settings.do == "fill":
+        fill(context.workdir)
     folder = context.workdir.parent.parent / "published"
     folder.mkdir(exist_ok=True)
     (folder / "record.json").write_bytes(record.path.read_bytes())

@@ -7,127 +7,28 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
-from bridge import jobs, lanes, presets
-from bridge.config import Config, WatchConfig, folders
+from bridge.config import folders
 from bridge.control import Control, require_daemon
-from bridge.daemon import Daemon
-from bridge.errors import ControlError, DawbridgeError, UsageError
+from bridge.errors import ControlError, UsageError
 from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
 from bridge.line import Line
 from bridge.returned import Shelf
 from bridge.types import Bounce, Job, Preset, Transport
-from bridge.workshop import open_workshop
 from tests import fakes
-from tests.fakes import FakeSettings, fake_pipeline
+from tests.fakes import FakeSettings
 from tests.returned_song import made_song
-
-WAIT_S = 20.0
-RATE_HZ = 8000
-PRESETS = {"quick": "make", "slow": "wait", "bad": "fail"}
+from tests.running_queue import RATE_HZ, WAIT_S, refused, running, use_fake_stages
 
 
 @pytest.fixture(autouse=True)
 def fake_table(monkeypatch: pytest.MonkeyPatch, dawbridge_home: Path) -> None:
-    rows = fake_pipeline()
-    monkeypatch.setattr(jobs, "PIPELINE", rows)
-    monkeypatch.setattr(jobs, "maker_of", lambda name: next((r.name for r in rows if name in r.gives), None))
-    monkeypatch.setattr(lanes, "STAGES", {row.name: row for row in rows})
-    monkeypatch.setattr(presets, "STAGES", {row.name: row for row in rows})
-    fakes.calls.clear()
-    fakes.waiting.clear()
-    folders().presets.mkdir(parents=True)
-    for name, do in PRESETS.items():
-        (folders().presets / f"{name}.toml").write_text(f'[separate]\ndo = "{do}"\n')
-
-
-class Running:
-    """The daemon's queue in a thread, with stages that obey, and the control that speaks to it."""
-
-    def __init__(self, home: Path, preset: str, settle_s: float) -> None:
-        self.inbox, self.outbox = home / "inbox", home / "outbox"
-        for folder in (self.inbox, self.outbox):
-            folder.mkdir(exist_ok=True)
-        self.told: list[Mapping[str, Any]] = []
-        self.reported: Transport | None = None
-        self.config = Config(self.outbox, (WatchConfig(self.inbox, preset),), settle_s=settle_s, rescan_s=0.5)
-        self.ledger = Ledger(folders().ledger)
-        self.control = Control(folders(), self.ledger, Shelf(self.outbox))
-
-    async def serve(self, stop: asyncio.Event, up: threading.Event) -> None:
-        async with open_workshop(folders(), inline=True) as shop:
-            daemon = Daemon(self.config, shop, self.told.append, lambda _: self.reported)
-            async with daemon.running():
-                up.set()
-                await stop.wait()
-
-    def drop(self, name: str, seed: int = 0) -> Path:
-        noise = np.random.default_rng(seed).normal(0, 0.1, RATE_HZ)
-        part = self.inbox / f"{name}.part"
-        soundfile.write(part, noise, RATE_HZ, subtype="PCM_16", format="WAV")
-        return part.rename(self.inbox / name)
-
-    def wait(self, found: Callable[[], Any], what: str) -> Any:
-        until_s = time.monotonic() + WAIT_S
-        while not (value := found()):
-            assert time.monotonic() < until_s, f"no {what}; {self.states()}; {self.told[-3:]}"
-            time.sleep(0.02)
-        return value
-
-    def wait_for(self, name: str, state: str) -> str:
-        """The id of a job, once it is in this state."""
-
-        def found() -> str:
-            return next(
-                (j["id"] for j in self.control.jobs() if (j["name"], j["state"]) == (name, state)), ""
-            )
-
-        job_id: str = self.wait(found, f"{name} {state}")
-        return job_id
-
-    def states(self) -> dict[str, str]:
-        return {job["name"]: job["state"] for job in self.control.jobs()}
-
-
-@contextmanager
-def running(home: Path, preset: str = "quick", settle_s: float = 0.1) -> Iterator[Running]:
-    daemon = Running(home, preset, settle_s)
-    loop, stop, up = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(daemon.serve(stop, up))
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert up.wait(WAIT_S)
-        yield daemon
-    finally:
-        for job in daemon.control.jobs():
-            if job["state"] in ("queued", "running"):
-                daemon.control.cancel(job["id"])  # a stage that waits would wait for ever
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(WAIT_S)
-        daemon.ledger.close()
-    assert not thread.is_alive()
-
-
-def refused(call: Callable[[], object]) -> tuple[str, str]:
-    with pytest.raises(DawbridgeError) as told:
-        call()
-    return told.value.code, told.value.message
+    use_fake_stages(monkeypatch)
 
 
 # cancel
@@ -503,3 +404,120 @@ def test_an_error_of_control_crosses_processes() -> None:
 
     error = pickle.loads(pickle.dumps(ControlError("no", "gone")))
     assert (error.message, error.code) == ("no", "gone")
+
+
+# forget, again, clean
+
+
+def test_a_forgotten_job_s_file_counts_as_new(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        path = daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "done")
+        assert [(file.path, file.job_id) for file in daemon.ledger.seen()] == [(str(path), job_id)]
+        told = len([one for one in daemon.told if one["event"] == "queued"])
+        assert daemon.control.forget("Song") == {"ok": True, "job": job_id, "state": "forgotten"}
+        daemon.wait(lambda: len([o for o in daemon.told if o["event"] == "queued"]) == told + 1, "new job")
+        daemon.wait_for("Song.wav", "done")
+        assert refused(lambda: daemon.control.forget("Nothing"))[0] == "unknown_job"
+
+
+def test_a_job_under_way_is_not_forgotten(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("Slow.wav")
+        job_id = daemon.wait_for("Slow.wav", "running")
+        assert refused(lambda: daemon.control.forget(job_id))[0] == "under_way"
+
+
+def test_a_quarantined_file_that_is_mended_leaves_the_list(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        (daemon.inbox / "Song.wav").write_text("no audio")
+        daemon.wait_for("Song.wav", "quarantined")
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        assert [job["state"] for job in daemon.control.jobs()] == ["done"]
+
+
+def test_another_take_runs_only_what_its_settings_touch(dawbridge_home: Path) -> None:
+    (folders().presets / "two.toml").write_text("[separate]\n[effects]\nlevel = 0.1\n[analyse]\n[report]\n")
+    with running(dawbridge_home, "two") as daemon:
+        daemon.drop("Song.wav")
+        first = daemon.wait_for("Song.wav", "done")
+        fakes.calls.clear()
+        answer = daemon.control.again("Song", {"effects": {"level": 0.7}})
+        assert answer["job"] != first
+        daemon.wait(lambda: daemon.control.job(answer["job"])["state"] == "done", "another take")
+        assert fakes.calls == ["effects", "report", "export"]
+        assert daemon.control.job(answer["job"])["name"] == "Song.wav"
+        assert refused(lambda: daemon.control.again("Song", {"effects": {"depth": 1}}))[0] == "preset"
+        assert refused(lambda: daemon.control.again("Song"))[0] == "same"
+        assert refused(lambda: daemon.control.again("Song", preset="none"))[0] == "preset"
+        assert daemon.control.again("Song", preset="quick")["state"] == "queued"
+        (daemon.inbox / "Song.wav").unlink()
+        daemon.wait(lambda: not list(folders().spool.glob("*.wav")), "the freed spool")
+        assert refused(lambda: daemon.control.again(first, {"effects": {"level": 0.3}}))[0] == "gone"
+
+
+def test_the_spool_s_copy_is_freed_once_its_song_is_back_and_kept_where_it_failed(
+    dawbridge_home: Path,
+) -> None:
+    (folders().presets / "bad.toml").write_text('[separate]\ndo = "fail"\n')
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.wait(lambda: not list(folders().spool.glob("*.wav")), "the freed spool")
+        bad = daemon.drop("Bad.wav", seed=1)
+        daemon.control.take(str(bad), "bad")
+        job_id = daemon.wait_for("Bad.wav", "failed")
+        assert len(list(folders().spool.glob("*.wav"))) == 1
+        assert daemon.control.retry(job_id)["state"] == "queued"
+        daemon.wait_for("Bad.wav", "failed")
+
+
+def test_cleaning_frees_what_can_be_made_again_and_nothing_else(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        song = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        would = daemon.control.clean(["store", "jobs"], dry_run=True)
+        assert would["store_bytes"] > 4000 and would["jobs"] == 1
+        assert list(folders().store.glob("objects/*/*")) and len(daemon.ledger.jobs()) == 1
+        assert daemon.control.clean(["store", "jobs"]) == would
+        assert not list(folders().store.glob("objects/*/*")) and daemon.ledger.jobs() == ()
+        assert song.exists() and daemon.ledger.seen() != ()
+        assert refused(lambda: daemon.control.clean(["outbox"]))[0] == "usage"
+        fakes.calls.clear()
+        daemon.control.take(str(song))
+        daemon.wait_for("Song.wav", "done")
+        assert "separate" in fakes.calls
+
+
+def test_nothing_is_cleaned_while_a_job_runs(dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "slow") as daemon:
+        daemon.drop("Slow.wav")
+        daemon.wait_for("Slow.wav", "running")
+        assert fakes.waiting.wait(WAIT_S)
+        assert refused(lambda: daemon.control.clean(["store"]))[0] == "under_way"
+
+
+def test_without_a_daemon_forgetting_and_cleaning_are_done_at_once(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        path = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+    ledger = Ledger(folders().ledger)
+    control = Control(folders(), ledger, Shelf(dawbridge_home / "outbox"))
+    assert control.clean(["store"])["store_bytes"] > 4000
+    assert control.forget(str(path))["state"] == "forgotten"
+    assert ledger.seen() == ()
+    assert control.forget("Song.wav")["state"] == "forgotten"
+    assert ledger.jobs() == ()
+    ledger.close()
+
+
+def test_a_cleaned_list_does_not_take_the_inbox_up_again(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.control.clean(["jobs"])
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Other.wav", seed=1)
+        daemon.wait_for("Other.wav", "done")
+        assert daemon.states() == {"Other.wav": "done"}

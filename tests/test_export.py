@@ -322,7 +322,11 @@ def test_an_outbox_that_is_a_file_is_told_with_a_remedy(tmp_path: Path) -> None:
 
 def test_midi_alone_where_the_preset_wants_no_audio(tmp_path: Path) -> None:
     folder = Desk(tmp_path).export(audio=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["Song_notes.mid", "manifest.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Song_log.txt",
+        "Song_notes.mid",
+        "manifest.json",
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import filelock
 import pytest
 
-from bridge import jobs, lanes
+from bridge import jobs, lanes, retrying
 from bridge.config import Folders
-from bridge.errors import Cancelled, LedgerError
+from bridge.errors import Cancelled, LedgerError, WorkerDied
 from bridge.jobs import JobResult, already_returned, run_job
 from bridge.ledger import Ledger, utc_now
 from bridge.manifest import Manifest, ManifestBounce, ManifestVoice, Software, write_manifest
-from bridge.types import Bounce, Job, Preset, StageEvent
+from bridge.retrying import TRIES
+from bridge.types import Bounce, Job, Made, Preset, Skip, StageEvent
 from bridge.workshop import open_workshop
 from tests import fakes
 from tests.fakes import FakeSettings, calls, fake_pipeline
@@ -368,3 +369,109 @@ def test_the_record_names_what_ran(homes: Folders, tmp_path: Path) -> None:
 def test_nothing_is_left_in_the_working_folders(homes: Folders, tmp_path: Path) -> None:
     run(homes, make_job(tmp_path, convert="fail"))
     assert list((homes.store / "work").iterdir()) == []
+
+
+class DyingLane(lanes.InlineLane):
+    """A lane whose worker dies the first few times a stage runs."""
+
+    def __init__(self, stage: str, times: int) -> None:
+        self.stage = stage
+        self.left = times
+        self.thrifty: list[bool] = []
+
+    async def run(self, task: lanes.Task, on_progress: Any, cancel: threading.Event) -> Made | Skip:
+        if task.stage == self.stage:
+            self.thrifty.append(task.thrifty)
+            if self.left > 0:
+                self.left -= 1
+                (task.workdir / "half a file").write_bytes(b"x")
+                raise WorkerDied(f"The worker for {task.stage!r} ended without an answer.")
+            assert list(task.workdir.iterdir()) == []
+        return await super().run(task, on_progress, cancel)
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = {code: tuple(dataclasses.replace(a, rest_s=0.0) for a in again) for code, again in TRIES.items()}
+    monkeypatch.setattr(retrying, "TRIES", tries)
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize("stage", ["separate", "export"])
+@pytest.mark.parametrize(
+    ("deaths", "state", "thrifty"),
+    [(1, "done", [False, False]), (2, "done", [False, False, True]), (3, "failed", [False, False, True])],
+)
+def test_a_stage_whose_worker_died_is_tried_again_a_few_times(
+    homes: Folders, tmp_path: Path, stage: str, deaths: int, state: str, thrifty: list[bool]
+) -> None:
+    lane = DyingLane(stage, deaths)
+
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            shop = dataclasses.replace(shop, lanes={"heavy": lane, "light": lane})
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            result = await run_job(job, shop, lambda event: None, threading.Event())
+            stored = shop.ledger.stored(job.id)
+            assert stored is not None and stored.fallbacks == result.job.fallbacks
+            return result
+
+    result = asyncio.run(go())
+    assert (states(result)[stage], lane.thrifty) == (state, thrifty)
+    assert [f.used for f in result.job.fallbacks] == ["one thread, shorter segments"] * (deaths > 1)
+    assert calls.count("separate") == (0 if (stage, state) == ("separate", "failed") else 1)
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_a_stage_that_ran_out_of_memory_is_tried_with_less_and_says_so(
+    homes: Folders, tmp_path: Path
+) -> None:
+    result = run(homes, make_job(tmp_path, convert="memory"))
+    assert (result.state, calls.count("convert")) == ("done", 2)
+    (told,) = result.job.fallbacks
+    assert (told.stage, told.used) == ("convert", "one thread, shorter segments")
+    assert "out of memory" in told.reason
+    assert result.folder is not None
+    record = json.loads((result.folder / "record.json").read_text())
+    assert [fallback["stage"] for fallback in record["fallbacks"]] == ["convert"]
+
+
+def test_work_that_the_ledger_cannot_take_is_not_done_again(
+    homes: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_result = Ledger.keep_result
+
+    def busy(*_: Any) -> None:
+        raise LedgerError("the ledger is busy", "busy")
+
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            monkeypatch.setattr(Ledger, "keep_result", busy)
+            with pytest.raises(LedgerError):
+                await run_job(job, shop, lambda event: None, threading.Event())
+            monkeypatch.setattr(Ledger, "keep_result", keep_result)
+            result = await run_job(job, shop, lambda event: None, threading.Event())
+            assert shop.unsaved == {}
+            return result
+
+    assert asyncio.run(go()).state == "done"
+    assert calls.count("separate") == 1
+
+
+def test_a_job_has_a_log_of_its_own_that_comes_back_with_the_song(homes: Folders, tmp_path: Path) -> None:
+    result = run(homes, make_job(tmp_path, effects="fail"))
+    kept = homes.job_log(result.job.id).read_text()
+    for line in (
+        "x.wav: mix, 1000 frames",
+        "separate begins",
+        "effects failed after",
+        "effects failed as told",
+    ):
+        assert line in kept
+    assert "job failed. " in kept.splitlines()[-1]
+    assert result.folder is not None
+    told = json.loads((result.folder / "record.json").read_text())["log"]
+    assert kept.startswith(told) and "export begins" in told

@@ -114,6 +114,7 @@ def export(
             if not returned and (found is None or any(e["state"] == "failed" for e in told["stages"])):
                 return Skip("nothing was made, so nothing comes back", "nothing_made")
             returned += [_deliver_report(delivery, report)] if report else []
+            _deliver_log(delivery)
             folder, revision = _publish(delivery, outbox, song, returned, found)
         finally:
             with contextlib.suppress(OSError):  # its disk may have gone; what is left is swept later
@@ -261,6 +262,12 @@ def _deliver_report(delivery: Delivery, artifact: Artifact) -> manifest.Manifest
     target = delivery.folder / f"{delivery.prefix}_{artifact.name}.html"
     shutil.copyfile(artifact.path, target)
     return manifest.ManifestArtifact(artifact.name, "report", target.name, file_sha256(target))
+
+
+def _deliver_log(delivery: Delivery) -> None:
+    """What happened so far, to be sent along with a question. No artifact: no DAW shall ever load it."""
+    target = delivery.folder / f"{delivery.prefix}_log.txt"
+    target.write_text(delivery.record.get("log", ""), encoding="utf-8", errors="backslashreplace")
 
 
 def _tag_and_describe(
