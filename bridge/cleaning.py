@@ -14,6 +14,7 @@ from pathlib import Path
 from bridge.config import Folders
 from bridge.errors import ControlError, UsageError
 from bridge.holder import job_locks, jobs_run
+from bridge.intake import sweep
 from bridge.ledger import Ledger
 from bridge.stages.export import building_folder
 from bridge.store import LEFTOVER_S, Store, size_bytes, sweep_old
@@ -55,7 +56,7 @@ def clean(
     if "store" in what:
         store.trim(0)
         ledger.forget_results()
-        sweep_leftovers(folders, store, outbox)
+        sweep_leftovers(folders, store, ledger, outbox)
     if "spool" in what:
         for path in _copies(folders, ledger):
             with contextlib.suppress(OSError):  # Windows: another program reads it
@@ -65,12 +66,16 @@ def clean(
     return freed
 
 
-def sweep_leftovers(folders: Folders, store: Store, outbox: Path) -> None:
-    """Remove what killed processes left half made: all of it where no job runs, else what is a day old."""
+def sweep_leftovers(folders: Folders, store: Store, ledger: Ledger, outbox: Path) -> None:
+    """Remove what killed processes left half made: all of it where no job runs, else what is a day old.
+
+    Copies of bounces that no job needs any more go too, once they are an hour old.
+    """
     is_quiet = not jobs_run(folders)
     older_than_s = 0.0 if is_quiet else LEFTOVER_S
     store.sweep(older_than_s)
     sweep_old(building_folder(outbox), older_than_s)
+    sweep(folders.spool, [stored.bounce.path for stored in ledger.unfinished()])
     if is_quiet:
         _sweep_locks(job_locks(folders))
 

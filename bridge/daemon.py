@@ -67,7 +67,7 @@ async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
         async with open_workshop(
             folders, worker_idle_s=config.worker_idle_s, outbox=config.outbox, outbox_mount=mount
         ) as shop:
-            sweep_leftovers(folders, shop.store, config.outbox)
+            sweep_leftovers(folders, shop.store, shop.ledger, config.outbox)
             stop = _stop_signal()  # before `ready` is told: whoever reads that may stop us at once
             control = Control(folders, shop.ledger, Shelf(config.outbox))
             async with _http(config, folders, control, tell) as (url, tell_all):
