@@ -121,7 +121,11 @@ def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:
 
 
 def _facts(permitted: Permit) -> dict[str, Any]:
-    return {"name": permitted.voice, "consent_sha256": permitted.consent_sha256}
+    return {
+        "name": permitted.voice,
+        "consent_sha256": permitted.consent_sha256,
+        "voice_sha256": permitted.voice_sha256,
+    }
 
 
 def _pieces(vocals: Samples, rate: int, singing: Sequence[Span]) -> Iterator[Piece]:

@@ -359,7 +359,9 @@ def _manifest(
         artifacts=returned,
         stages=stages,
         fallbacks=tuple(Fallback(**fallback) for fallback in record["fallbacks"]),
-        voice=manifest.ManifestVoice(voice["name"], voice["consent_sha256"]) if voice else None,
+        voice=manifest.ManifestVoice(voice["name"], voice["consent_sha256"], voice.get("voice_sha256"))
+        if voice
+        else None,
         software=manifest.Software(__version__, tuple(ModelRef(**ref) for ref in record["models"])),
     )
 
