@@ -52,7 +52,9 @@ class Model:
     files: tuple[str, ...]
     without: str  # what works where it is missing
     repo: str = ""  # on the model hub; "" where a package ships it
-    pickled: str = ""  # the hub's own file where that is a pickle: read as tensors alone, kept as the one in `files`
+    pickled: str = (
+        ""  # the hub's own file where that is a pickle: read as tensors alone, kept as the one in `files`
+    )
     shipped: tuple[Shipped, ...] = ()  # one for each of `files`
 
 

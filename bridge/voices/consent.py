@@ -91,7 +91,9 @@ def check_permit(permit: Permit, today: datetime.date) -> None:
         raise TypeError(f"a Permit is needed, not {type(permit).__name__}: ask require_consent for one")
     voices_dir = permit.folder.parent if permit.folder is not None else Path()
     if require_consent(permit.voice, voices_dir, today) != permit:
-        raise _refused(permit.voice, "its consent or its files have changed since it was permitted", "Try again")
+        raise _refused(
+            permit.voice, "its consent or its files have changed since it was permitted", "Try again"
+        )
 
 
 def voice_folder(name: str, voices_dir: Path) -> Path:

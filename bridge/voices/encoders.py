@@ -78,7 +78,9 @@ class HubertSizes:
     classifier_proj_size: int = setting(256, lo=1, hi=2048)
 
 
-def open_encoder(name: str, models_dir: Path, *, folder: Path | None = None, final_proj: bool = False) -> Encoder:
+def open_encoder(
+    name: str, models_dir: Path, *, folder: Path | None = None, final_proj: bool = False
+) -> Encoder:
     """The encoder called `name`, loaded once per process.
 
     `folder` is where the user keeps it, else it lies among the models. `final_proj` asks content-vec-best for the
@@ -102,7 +104,11 @@ def dims_of(name: str, *, final_proj: bool) -> int:
 
 @functools.lru_cache(maxsize=2)
 def _content_vec(models_dir: Path, folder: Path | None, final_proj: bool) -> Encoder:
-    path = folder / CONTENT_VEC_FILE if folder else weights.verified(f"{CONTENT_VEC}/{CONTENT_VEC_FILE}", models_dir)
+    path = (
+        folder / CONTENT_VEC_FILE
+        if folder
+        else weights.verified(f"{CONTENT_VEC}/{CONTENT_VEC_FILE}", models_dir)
+    )
     if not path.is_file():
         raise ModelError(
             f"{path} is missing. Put the encoder there as safetensors, or run `dawbridge models fetch {CONTENT_VEC}` "
@@ -162,7 +168,9 @@ def _hubert_sizes(path: Path) -> HubertSizes:
     if len({len(numbers) for numbers in lists}) != 1 or not all(0 < n <= 2048 for ns in lists for n in ns):
         raise ModelError(f"{path}: conv_dim, conv_stride and conv_kernel are out of bounds. {remedy}")
     if math.prod(sizes.conv_stride) != HOP_FRAMES:
-        raise ModelError(f"{path}: conv_stride = {sizes.conv_stride} must come to {HOP_FRAMES} frames. {remedy}")
+        raise ModelError(
+            f"{path}: conv_stride = {sizes.conv_stride} must come to {HOP_FRAMES} frames. {remedy}"
+        )
     return sizes
 
 
@@ -213,7 +221,9 @@ def _log_mel(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Whisper's own input, (80, frames / 160) float32 (openai/whisper, audio.py)."""
     import torch
 
-    spectrum = torch.stft(torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True)
+    spectrum = torch.stft(
+        torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True
+    )
     power = spectrum[:, :-1].abs() ** 2
     mel = torch.from_numpy(_mel_filters()) @ power
     log = torch.clamp(mel, min=1e-10).log10()
@@ -225,7 +235,9 @@ def _log_mel(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _mel_filters() -> npt.NDArray[np.float32]:
     import librosa
 
-    return cast("npt.NDArray[np.float32]", librosa.filters.mel(sr=RATE_HZ, n_fft=400, n_mels=80).astype(np.float32))
+    return cast(
+        "npt.NDArray[np.float32]", librosa.filters.mel(sr=RATE_HZ, n_fft=400, n_mels=80).astype(np.float32)
+    )
 
 
 def _sha256(path: Path) -> str:

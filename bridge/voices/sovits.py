@@ -29,7 +29,9 @@ def _no_extension() -> types.ModuleType:
 
     def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
         def fail(*args: object, **kwargs: object) -> None:
-            raise RuntimeError(f"torchaudio's {function.__name__} needs its compiled part, which can't be loaded")
+            raise RuntimeError(
+                f"torchaudio's {function.__name__} needs its compiled part, which can't be loaded"
+            )
 
         return fail
 

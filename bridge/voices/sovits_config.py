@@ -127,7 +127,9 @@ def _refuse_other_kinds(model: Mapping[str, Any], where: str) -> None:
 def _speakers(table: Mapping[str, Any], where: str) -> dict[str, int]:
     rows = {name: row for name, row in table.items() if type(row) is int and 0 <= row < MAX_SPEAKERS}
     if len(rows) != len(table) or not rows or len(set(rows.values())) != len(rows):
-        raise VoiceError(f"{where}: spk = {str(table)[:200]} must give each speaker a number of its own. {REMEDY}")
+        raise VoiceError(
+            f"{where}: spk = {str(table)[:200]} must give each speaker a number of its own. {REMEDY}"
+        )
     return rows
 
 
@@ -144,7 +146,9 @@ def _check_lists(model: ModelSizes, where: str) -> None:
             if not 1 <= len(numbers) <= MAX_LIST or not all(1 <= number <= MAX_KERNEL for number in numbers):
                 raise VoiceError(f"{where}: model: {key} holds {numbers!r}, which is out of bounds. {REMEDY}")
     if not len(kernels) == len(dilations) <= MAX_LIST:
-        raise VoiceError(f"{where}: model: resblock_kernel_sizes and _dilation_sizes differ in length. {REMEDY}")
+        raise VoiceError(
+            f"{where}: model: resblock_kernel_sizes and _dilation_sizes differ in length. {REMEDY}"
+        )
     if len(model.upsample_rates) != len(model.upsample_kernel_sizes):
         raise VoiceError(f"{where}: model: upsample_rates and _kernel_sizes differ in length. {REMEDY}")
 
@@ -164,4 +168,6 @@ def _check_together(config: SovitsConfig, where: str) -> None:
     if model.hidden_channels % model.n_heads or model.inter_channels % 2 or model.hidden_channels % 2:
         raise VoiceError(f"{where}: model: channels can't be shared among {model.n_heads} heads. {REMEDY}")
     if max(config.speakers.values()) >= model.n_speakers:
-        raise VoiceError(f"{where}: spk names a speaker beyond model: n_speakers = {model.n_speakers}. {REMEDY}")
+        raise VoiceError(
+            f"{where}: spk names a speaker beyond model: n_speakers = {model.n_speakers}. {REMEDY}"
+        )

@@ -1,0 +1,115 @@
+"""A finished voice's files: `model.safetensors`, `config.json`, `card.md`, and last `voice.toml`, which names their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge import __version__
+from bridge.atomic import replacing
+from bridge.voices import checkpoints
+from bridge.voices.checkpoints import Checkpoint
+from bridge.voices.folder import CONFIG, DESCRIPTION, MODEL, VoiceCard, read_card, write_card
+from bridge.voices.sovits_config import config_bytes, read_config
+
+ENGINE = "so-vits-svc"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the recordings are like."""
+
+    minutes: float
+    f0_hz: npt.NDArray[np.float32]  # of all voiced frames
+
+
+def publish(
+    folder: Path,
+    name: str,
+    best: Checkpoint,
+    table: Mapping[str, Any],
+    encoder: str,
+    encoder_folder: Path | None,
+    measured: Measured,
+    story: Mapping[str, Any],
+) -> None:
+    """Make the kept checkpoint `best` the voice in `folder`."""
+    model = checkpoints.read_voice(folder / "training", best)
+    config = config_bytes(read_config(json.dumps(table).encode(), f"the template for {name}"))
+    for file_name, raw in (
+        (MODEL, model),
+        (CONFIG, config),
+        (DESCRIPTION, _description(name, best, measured, story).encode()),
+    ):
+        with replacing(folder / file_name) as file:
+            file.write(raw)
+    low, median, high = _range(measured.f0_hz)
+    card = VoiceCard(
+        engine=ENGINE,
+        encoder=encoder,
+        encoder_folder=str(encoder_folder.absolute()) if encoder_folder else "",
+        sample_rate_hz=table["data"]["sampling_rate"],
+        speaker=name,
+        f0_median_hz=median,
+        f0_low_hz=low,
+        f0_high_hz=high,
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        config_sha256=hashlib.sha256(config).hexdigest(),
+    )
+    write_card(folder, card)
+
+
+def replace_model(folder: Path, model: bytes, epoch: int) -> None:
+    """Put another checkpoint of the same training in the model's place."""
+    with replacing(folder / MODEL) as file:
+        file.write(model)
+    path = folder / DESCRIPTION
+    told = path.read_text("utf-8") if path.exists() else ""
+    with replacing(path) as file:
+        file.write(
+            (told.rstrip() + f"\n\nThe checkpoint of epoch {epoch} was chosen by ear afterwards.\n").encode()
+        )
+    write_card(folder, replace(read_card(folder), model_sha256=hashlib.sha256(model).hexdigest()))
+
+
+def _range(f0_hz: npt.NDArray[np.float32]) -> tuple[float | None, float | None, float | None]:
+    """95% of the f0 lies between the first and the last; the median."""
+    if not f0_hz.size:
+        return None, None, None
+    low, median, high = (round(float(hz), 1) for hz in np.quantile(f0_hz, (0.025, 0.5, 0.975)))
+    return low, median, high
+
+
+def _description(name: str, best: Checkpoint, measured: Measured, story: Mapping[str, Any]) -> str:
+    losses = ", ".join(f"{key} {value:.2f}" for key, value in story["losses"].items()) or "none yet"
+    notes = "".join(f"\n- {note}" for note in story["notes"])
+    low, median, high = _range(measured.f0_hz)
+    return f"""# {name}
+
+A synthetic voice, trained by dawbridge {__version__} on recordings of one person. What it sings was never sung by
+that person; whoever hears it should be told so. It may be used as far as `consent.toml` beside it allows, and every
+file made with it carries that file's digest.
+
+| | |
+|---|---|
+| data | {measured.minutes:.1f} minutes learnt from; f0 {low} to {high} Hz (95%), median {median} Hz |
+| training | {story["epochs"]} epochs, {story["steps"]} steps, {story["seconds"] / 60.0:.1f} minutes; ended: {story["ended"]} |
+| settings | template {story["template"]}, batch {story["batch"]}, segment {story["segment_size"]}, learning rate {story["learning_rate"]:g}, {story["warm_up"]} epochs without discriminator |
+| base model | {story["base"] or "none: it began as noise"} |
+| encoder | {story["encoder"]} |
+| last losses | {losses} |
+| chosen | epoch {best.epoch}, held-out mel distance {best.held_out_mel:.3f} |
+| licence | the owner's consent; no other licence is given with it |
+
+Limits: it knows the pitches above and the sounds of the language it was recorded in. Far from these it breaks or
+whistles. A mel distance tells how near it comes to held-out recordings of the same voice, not how good it sounds:
+listen to `training/report.html`, and choose another epoch with `dawbridge voices train "{name}" --use EPOCH`.
+{notes}
+"""
