@@ -15,7 +15,7 @@ def mend_torchaudio() -> None:
     uses of it (resampling, mel spectrograms) is plain Python. Where torchaudio works, nothing is changed.
     """
     try:
-        import torchaudio  # noqa: F401
+        import torchaudio
     except (ImportError, OSError, RuntimeError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
             del sys.modules[name]  # what the failed import left half done

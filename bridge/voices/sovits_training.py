@@ -48,7 +48,7 @@ class Pace:
     learning_rate: float
 
 
-class Stop(Exception):  # noqa: N818 -- no error: somebody asked
+class Stop(Exception):
     """Raised by the `after_step` of a Learner to end training now."""
 
 
@@ -144,7 +144,7 @@ class Learner:
         import torch
 
         net = self._module.net_g.eval()
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(JUDGE_SEED)
             made = net.infer(
                 torch.from_numpy(spoken.content)[None].to(self._module.device),
@@ -159,7 +159,7 @@ class Learner:
         import torch
 
         total, frames = 0.0, 0
-        with torch.inference_mode():
+        with torch.no_grad():
             for spoken in held_out:
                 truth, made = (self._mel(samples) for samples in (spoken.samples, self.convert(spoken)))
                 shared = min(truth.shape[-1], made.shape[-1])

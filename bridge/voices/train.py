@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from bridge import audio
 from bridge.atomic import replacing
 from bridge.errors import InputError, ModelError, Refused, VoiceError
 from bridge.voices import checkpoints, recordings, training_report
