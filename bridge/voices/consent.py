@@ -109,6 +109,15 @@ def voice_folder(name: str, voices_dir: Path) -> Path:
     return folder
 
 
+def read_consent(name: str, voices_dir: Path) -> Consent:
+    """What was agreed to, whether it holds or not.
+
+    Raises:
+        Refused: (`no_consent`) there is no readable consent.
+    """
+    return _read(name, voice_folder(name, voices_dir) / FILE_NAME)[0]
+
+
 def write_consent(name: str, consent: Consent, voices_dir: Path) -> str:
     """Write the consent file of a voice, whole or not at all; gives its SHA-256.
 

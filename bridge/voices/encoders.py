@@ -188,7 +188,7 @@ def _hubert(path: Path, sizes: HubertSizes, final_proj: bool) -> tuple[Any, Any]
         if sizes.num_hidden_layers < FINAL_LAYERS:
             raise ModelError(f"{path}: {sizes.num_hidden_layers} layers; the voice needs {FINAL_LAYERS}.")
     with torch.device("meta"):
-        network = HubertModel(HubertConfig(**table)).eval()
+        network: Any = HubertModel(HubertConfig(**table))
         projection = torch.nn.Linear(sizes.hidden_size, sizes.classifier_proj_size) if final_proj else None
     try:
         state = {_new_name(name): tensor.float() for name, tensor in load_file(path).items()}
@@ -206,7 +206,7 @@ def _hubert(path: Path, sizes: HubertSizes, final_proj: bool) -> tuple[Any, Any]
             "that belongs to it."
         ) from exc
     remove_parametrizations(network.encoder.pos_conv_embed.conv, "weight")
-    return network, projection
+    return network.eval(), projection
 
 
 def _new_name(name: str) -> str:
