@@ -5,6 +5,7 @@
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
 | `control_verbs` | the verbs that ask something of the daemon: `jobs`, `peers` |
+| `training_verbs` | the verbs that train a voice: add, train |
 | `voice_verbs` | the verbs of voices: list, import, test, consent |
 | `install_verbs` | the verb `install-scripts` |
 | `daemon` | composition root: starts the parts in order, stops them in reverse |

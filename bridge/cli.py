@@ -45,6 +45,7 @@ from bridge.terminal import (
     tuned_table,
     work_bar,
 )
+from bridge.training_verbs import add, train
 from bridge.voice_verbs import voices_app
 
 app = typer.Typer(
@@ -253,6 +254,8 @@ def score(
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(voices_app, name="voices")
+voices_app.command()(add)
+voices_app.command()(train)
 app.command()(peers)
 app.command()(capture)
 app.command()(ports)

@@ -45,7 +45,9 @@ def _spoken(voice: str, sentences: tuple[str, ...], pause_s: float) -> Samples:
     with tempfile.TemporaryDirectory() as folder:
         for index, sentence in enumerate(sentences):
             path = Path(folder) / f"{index}.wav"
-            subprocess.run(["flite", "-voice", voice, "-t", sentence, "-o", str(path)], check=True, timeout=60)
+            subprocess.run(
+                ["flite", "-voice", voice, "-t", sentence, "-o", str(path)], check=True, timeout=60
+            )
             samples, _ = audio.read_raw(path)
             parts.append(np.pad(samples, ((0, 0), (0, round(pause_s * RATE_HZ)))))
     return np.concatenate(parts, axis=1)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import ModelError
-from bridge.voices.sovits import mend_torchaudio
+from bridge.voices import sovits
 from bridge.voices.utterance import Utterance
 
 TEMPLATES: Mapping[str, str] = {"quickvc": "quickvc.json", "hifi-gan": "so-vits-svc-4.0v1.json"}
@@ -75,7 +75,7 @@ class Learner:
     """Both networks with their optimisers, and what they have learnt so far."""
 
     def __init__(self, table: Mapping[str, Any], pace: Pace) -> None:
-        mend_torchaudio()
+        sovits.package()  # torchaudio mended, and its logging silenced
         from so_vits_svc_fork.hparams import HParams
 
         self.pace = pace

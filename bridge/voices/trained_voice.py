@@ -17,9 +17,8 @@ from bridge.atomic import replacing
 from bridge.voices import checkpoints
 from bridge.voices.checkpoints import Checkpoint
 from bridge.voices.folder import CONFIG, DESCRIPTION, MODEL, VoiceCard, read_card, write_card
+from bridge.voices.sovits import ENGINE, ONLY_FOR_TRAINING
 from bridge.voices.sovits_config import config_bytes, read_config
-
-ENGINE = "so-vits-svc"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def publish(
     story: Mapping[str, Any],
 ) -> None:
     """Make the kept checkpoint `best` the voice in `folder`."""
-    model = checkpoints.read_voice(folder / "training", best)
+    model = _only_for_singing(checkpoints.read_voice(folder / "training", best))
     config = config_bytes(read_config(json.dumps(table).encode(), f"the template for {name}"))
     for file_name, raw in (
         (MODEL, model),
@@ -66,8 +65,9 @@ def publish(
     write_card(folder, card)
 
 
-def replace_model(folder: Path, model: bytes, epoch: int) -> None:
-    """Put another checkpoint of the same training in the model's place."""
+def replace_model(folder: Path, kept: bytes, epoch: int) -> None:
+    """Put another checkpoint of the same training, `kept` after `epoch`, in the model's place."""
+    model = _only_for_singing(kept)
     with replacing(folder / MODEL) as file:
         file.write(model)
     path = folder / DESCRIPTION
@@ -77,6 +77,15 @@ def replace_model(folder: Path, model: bytes, epoch: int) -> None:
             (told.rstrip() + f"\n\nThe checkpoint of epoch {epoch} was chosen by ear afterwards.\n").encode()
         )
     write_card(folder, replace(read_card(folder), model_sha256=hashlib.sha256(model).hexdigest()))
+
+
+def _only_for_singing(kept: bytes) -> bytes:
+    """The tensors that the engine takes."""
+    from safetensors.numpy import load, save
+
+    return save(
+        {name: values for name, values in load(kept).items() if not name.startswith(ONLY_FOR_TRAINING)}
+    )
 
 
 def _range(f0_hz: npt.NDArray[np.float32]) -> tuple[float | None, float | None, float | None]:

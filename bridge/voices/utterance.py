@@ -51,12 +51,12 @@ def utterance(samples: Array, rate_hz: int, hop_frames: int, encode: Encoder) ->
     frames = samples.size // hop_frames
     samples = samples[: frames * hop_frames]
     units = encode(audio.resample(samples[None], rate_hz, encoders.RATE_HZ)[0])  # (units, dims)
-    # The package repeats units, and so does inference: the unit in which the frame's middle lies.
-    middle_s = (np.arange(frames) + 0.5) * hop_frames / rate_hz
-    content = units[np.minimum((middle_s / UNIT_S).astype(int), len(units) - 1)].T
-    hz = praat_f0(samples, rate_hz, middle_s)
+    # As the engine has it when it sings: the unit in which the frame begins, and the f0 there.
+    begin_s = np.arange(frames) * hop_frames / rate_hz
+    content = units[np.minimum((begin_s / UNIT_S).astype(int), len(units) - 1)].T
+    hz = praat_f0(samples, rate_hz, begin_s)
     voiced = hz > 0
-    carried = np.interp(middle_s, middle_s[voiced], hz[voiced]) if voiced.any() else np.zeros(frames)
+    carried = np.interp(begin_s, begin_s[voiced], hz[voiced]) if voiced.any() else np.zeros(frames)
     return Utterance(
         samples, np.ascontiguousarray(content), carried.astype(np.float32), voiced.astype(np.float32)
     )
