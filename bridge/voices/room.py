@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import numpy.typing as npt
 
@@ -42,7 +40,7 @@ def _levels(samples: npt.NDArray[np.float32], hop: int) -> Array:
     hops = samples.size // hop
     power = np.square(samples[: hops * hop].reshape(hops, hop), dtype=np.float64).mean(axis=1)
     smooth = np.convolve(power, np.ones(5) / 5.0, "same")
-    return cast(Array, 10.0 * np.log10(smooth + 1e-12))
+    return 10.0 * np.log10(smooth + 1e-12)
 
 
 def _falls(level_db: Array) -> list[tuple[int, int]]:

@@ -123,7 +123,7 @@ class Learner:
         module, pace = self._module, self.pace
         module._temp_epoch = first_epoch
         data = _Crops(utterances, pace.crop_frames, self._table, seed=first_epoch)
-        loader = DataLoader(data, batch_size=pace.batch, shuffle=True, collate_fn=_collate, num_workers=0)
+        loader: Any = DataLoader(cast(Any, data), batch_size=pace.batch, shuffle=True, collate_fn=_collate, num_workers=0)
         with _quiet():
             trainer = pl.Trainer(
                 accelerator="cpu" if not _has_gpu() else "auto",
@@ -228,9 +228,10 @@ class Learner:
 
     def _mel(self, samples: npt.NDArray[np.float32]) -> Any:
         import torch
-        from so_vits_svc_fork.modules.mel_processing import mel_spectrogram_torch
+        from so_vits_svc_fork.modules import mel_processing
 
-        return mel_spectrogram_torch(torch.from_numpy(samples)[None], self._module.hparams)
+        measure: Any = mel_processing.mel_spectrogram_torch
+        return measure(torch.from_numpy(samples)[None], self._module.hparams)
 
 
 def base_shape(base: Path) -> tuple[int, int]:
@@ -327,19 +328,20 @@ class _Crops:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         import torch
-        from so_vits_svc_fork.modules.mel_processing import spec_to_mel_torch, spectrogram_torch
+        from so_vits_svc_fork.modules import mel_processing
 
         whole = self._utterances[index]
         spare = whole.frames - self._crop_frames
         first = int(self._random.integers(spare + 1)) if spare > 0 else 0
         cut = whole.crop(first, self._crop_frames)
         samples = torch.from_numpy(cut.samples.copy())[None]  # (1, frames * hop)
-        spec = spectrogram_torch(samples, self._hparams)[0]  # (bins, frames)
+        processing: Any = mel_processing
+        spec = processing.spectrogram_torch(samples, self._hparams)[0]  # (bins, frames)
         return {
             "content": torch.from_numpy(cut.content.copy()),
             "f0": torch.from_numpy(cut.f0_hz.copy()),
             "spec": spec,
-            "mel_spec": spec_to_mel_torch(spec, self._hparams),
+            "mel_spec": processing.spec_to_mel_torch(spec, self._hparams),
             "audio": samples,
             "spk": torch.tensor(0),
             "uv": torch.from_numpy(cut.voiced.copy()),

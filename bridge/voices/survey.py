@@ -202,7 +202,7 @@ def _median_hz(f0_seconds: Sequence[float]) -> float | None:
     if total[-1] <= 0:
         return None
     note = LOWEST_NOTE + int(np.searchsorted(total, total[-1] / 2.0))
-    return round(440.0 * 2.0 ** ((note - 69) / 12.0), 1)
+    return round(float(440.0 * 2.0 ** ((note - 69) / 12.0)), 1)
 
 
 def _note(midi: int | None) -> str | None:

@@ -223,7 +223,7 @@ class _Course:
 
     def story(self, ended: str, notes: Sequence[str]) -> dict[str, Any]:
         """What the card tells."""
-        last = next((point for point in reversed(self._curve) if "mel" in point), {})
+        last: dict[str, Any] = next((point for point in reversed(self._curve) if "mel" in point), {})
         return {
             "epochs": self.epoch,
             "steps": self.steps,
@@ -413,7 +413,8 @@ def _split(slices: Sequence[Slice], training: Path, folder: Path) -> tuple[list[
 
 
 def _at_most(slices: Sequence[Slice], seconds: float) -> list[Slice]:
-    taken, total = [], 0
+    taken: list[Slice] = []
+    total = 0
     for piece in slices:
         if taken and total + piece.samples.size > seconds * RATE_HZ:
             break
