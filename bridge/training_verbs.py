@@ -72,7 +72,7 @@ def train(
     ] = 10_240,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1e-2)] = 1e-4,
     template: Annotated[
-        str, typer.Option(help="quickvc (fast on a processor) or hifi-gan (what most base models are).")
+        str, typer.Option(help="quickvc (fast on a processor), quickvc-small (faster, no base fits) or hifi-gan (slow).")
     ] = "quickvc",
     base: Annotated[
         Path | None, typer.Option(help="A base model to begin from: G_*.pth, its D_*.pth beside it.")

@@ -27,7 +27,7 @@ LEAST_SHARE = 0.12  # of the pieces: less may be a cough
 
 @dataclass(frozen=True)
 class Speakers:
-    """Whether more than one voice is heard."""
+    """Whether more than one voice is heard. One singer's highest and lowest notes can sound like two people to it."""
 
     several: bool
     likeness: float  # of the two groups that the pieces fall into, in [0, 1]; 1.0 where there is one piece

@@ -140,8 +140,9 @@ def survey(sources: Sequence[Source]) -> Survey:
 def _advice(found: Survey, sources: Sequence[Source]) -> Iterable[str]:
     if found.several_speakers:
         yield (
-            f"More than one person seems to speak (likeness {found.speaker_likeness:.2f}; one person has 0.8 or more). "
-            "The voice would become a mixture: remove the recordings of others."
+            f"Two voices are heard (likeness {found.speaker_likeness:.2f}; one person who speaks has 0.8 or more): two "
+            "people, or one who sings very high and very low. If two, the voice would become a mixture: remove the "
+            "recordings of the other."
         )
     if found.minutes_kept < LEAST_MINUTES:
         yield f"{found.minutes_kept:.1f} minutes are under {LEAST_MINUTES:.0f}, the least to be of use. Record more."
