@@ -28,10 +28,11 @@ from bridge.voices import checkpoints, recordings, training_report
 from bridge.voices.checkpoints import Checkpoint
 from bridge.voices.consent import Permit, require_consent
 from bridge.voices.encoders import WHISPER, Encoder, open_encoder
+from bridge.voices.heard_slices import utterances
 from bridge.voices.recordings import RATE_HZ, Slice
 from bridge.voices.sovits_training import TEMPLATES, Learner, Pace, Stop, base_shape, configuration
 from bridge.voices.trained_voice import Measured, publish
-from bridge.voices.utterance import Utterance, all_utterances
+from bridge.voices.utterance import Utterance
 
 Report = Callable[[float, float, str], None]
 """`report(done, total, what)`."""
@@ -109,8 +110,8 @@ def train_voice(
     encoder = open_encoder(recipe.encoder, models_dir, folder=recipe.encoder_folder)
     learner, table, notes = _learner(name, recipe, encoder, training)
     hop = table["data"]["hop_length"]
-    learnt_from = all_utterances([piece.samples for piece in known], RATE_HZ, hop, encoder, report)
-    judged = all_utterances([piece.samples for piece in held_out], RATE_HZ, hop, encoder, report)
+    learnt_from = utterances(known, hop, encoder, training, report)
+    judged = utterances(held_out, hop, encoder, training, report)
     course = _Course(name, voices_dir, today, training, learner, recipe, judged, report)
     notes += course.resume()
     ended = course.run(learnt_from)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -79,18 +78,3 @@ def praat_f0(samples: Array, rate_hz: int, times_s: npt.NDArray[np.float64]) -> 
     inside = (nearest >= 0) & (nearest < hz.size)
     found = np.where(inside, hz[np.clip(nearest, 0, hz.size - 1)], 0.0)
     return cast("npt.NDArray[np.float64]", found)
-
-
-def all_utterances(
-    slices: list[Array],
-    rate_hz: int,
-    hop_frames: int,
-    encode: Encoder,
-    report: Callable[[float, float, str], None],
-) -> list[Utterance]:
-    """Each slice as an utterance."""
-    made = []
-    for index, samples in enumerate(slices):
-        report(index, len(slices), "listening to the recordings")
-        made.append(utterance(samples, rate_hz, hop_frames, encode))
-    return made
