@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +19,16 @@ import torch
 from typer.testing import CliRunner
 
 from bridge import atomic, audio
-from bridge.cli import app
+from bridge.cli import app, main
 from bridge.errors import InputError, ModelError, Refused
 from bridge.voices import checkpoints
+from bridge.voices import train as training
 from bridge.voices.consent import Consent, revoke_consent, write_consent
 from bridge.voices.converter import Converter
 from bridge.voices.f0 import F0Track
 from bridge.voices.folder import read_card
 from bridge.voices.recordings import add_recordings
-from bridge.voices.train import Trained, use_epoch
+from bridge.voices.train import Recipe, Trained, use_epoch
 from tests.flite_speech import MALE, SENTENCES, spoken
 from tests.flite_speech import RATE_HZ as SPEECH_HZ
 from tests.real import require_real
@@ -50,10 +52,10 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Traine
     except ImportError:
         require_real(False, "dawbridge[whisper]")
     home = tmp_path_factory.mktemp("trained")
-    write_consent("ann", GIVEN, home / "voices")
+    write_consent("ann", GIVEN, home / "data" / "voices")
     path = home / "talk.wav"
     audio.write_float_wav(path, spoken(MALE), SPEECH_HZ)
-    add_recordings("ann", [path], home / "voices", TODAY)
+    add_recordings("ann", [path], home / "data" / "voices", TODAY)
     return home, train(home, 2)
 
 
@@ -65,8 +67,13 @@ def home(trained_home: tuple[Path, Trained], tmp_path: Path) -> Path:
     return copy
 
 
+def _tiny(**asked: Any) -> Recipe:
+    """What the verb asks for, but small."""
+    return recipe(asked["epochs"])
+
+
 def _training(home: Path) -> Path:
-    return home / "voices" / "ann" / "training"
+    return home / "data" / "voices" / "ann" / "training"
 
 
 def _epochs(home: Path) -> list[int]:
@@ -85,7 +92,7 @@ def test_it_learns_and_leaves_a_voice_its_curves_and_phrases(trained_home: tuple
     assert rate == 44_100
     assert 3.0 < phrase.shape[1] / rate <= 6.01
     assert "mel spectrogram loss" in (_training(home) / "losses.svg").read_text()
-    card = (home / "voices" / "ann" / "card.md").read_text()
+    card = (home / "data" / "voices" / "ann" / "card.md").read_text()
     assert "synthetic" in card and "none: it began as noise" in card and "whisper-tiny-en" in card
 
 
@@ -94,11 +101,13 @@ def test_the_engine_sings_with_what_was_trained(trained_home: tuple[Path, Traine
     from bridge.voices.sovits import open_sovits
 
     home, _ = trained_home
-    card = read_card(home / "voices" / "ann")
+    card = read_card(home / "data" / "voices" / "ann")
     assert card.engine == "so-vits-svc"
     assert 80.0 < (card.f0_median_hz or 0.0) < 160.0
     assert (card.f0_low_hz or 0.0) < (card.f0_median_hz or 0.0) < (card.f0_high_hz or 0.0)
-    voice: Converter = open_sovits(require_consent("ann", home / "voices", TODAY), home / "models")
+    voice: Converter = open_sovits(
+        require_consent("ann", home / "data" / "voices", TODAY), home / "data" / "models"
+    )
     times = np.arange(44_100 * 2) / 44_100
     tone = (0.2 * np.sin(2 * np.pi * 110.0 * times)).astype(np.float32)[None]
     track = F0Track(np.full(201, 110.0), np.ones(201))
@@ -146,7 +155,7 @@ def test_a_killed_process_loses_no_more_than_an_epoch(home: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on_with_room(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DAWBRIDGE_HOME", str(home))
     real = atomic.os.fsync
@@ -155,8 +164,12 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on_with_room
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        train(home, 4)
+    monkeypatch.setattr(training, "Recipe", _tiny)
+    monkeypatch.setattr(sys, "argv", ["dawbridge", "voices", "train", "ann", "--epochs", "4"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "checkpoints/000003: No space left on device. Make room" in capsys.readouterr().err
     monkeypatch.setattr(atomic.os, "fsync", real)
     assert _epochs(home)[-1] == 2
     assert train(home, 3).epochs == 3
@@ -165,7 +178,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on_with_room
 def test_consent_revoked_in_the_midst_stops_at_the_next_checkpoint(home: Path) -> None:
     def revoke(done: float, total: float, what: str) -> None:
         if done > 2.2 and "epoch" in what:
-            revoke_consent("ann", home / "voices", TODAY)
+            revoke_consent("ann", home / "data" / "voices", TODAY)
 
     with pytest.raises(Refused) as refused:
         train(home, 4, revoke)
@@ -175,39 +188,41 @@ def test_consent_revoked_in_the_midst_stops_at_the_next_checkpoint(home: Path) -
 
 def test_without_consent_nothing_begins(home: Path) -> None:
     write_consent(
-        "ann", dataclasses.replace(GIVEN, expires=TODAY - datetime.timedelta(days=1)), home / "voices"
+        "ann",
+        dataclasses.replace(GIVEN, expires=TODAY - datetime.timedelta(days=1)),
+        home / "data" / "voices",
     )
     with pytest.raises(Refused):
         train(home, 4)
-    (home / "voices" / "ann" / "consent.toml").unlink()
+    (home / "data" / "voices" / "ann" / "consent.toml").unlink()
     with pytest.raises(Refused):
         train(home, 4)
     with pytest.raises(Refused):
-        use_epoch("ann", home / "voices", 1, TODAY)
+        use_epoch("ann", home / "data" / "voices", 1, TODAY)
     assert _epochs(home)[-1] == 2
 
 
 def test_another_checkpoint_can_be_chosen_by_ear(home: Path) -> None:
-    before = read_card(home / "voices" / "ann").model_sha256
-    use_epoch("ann", home / "voices", 1, TODAY)
-    assert read_card(home / "voices" / "ann").model_sha256 != before
-    assert "epoch 1 was chosen by ear" in (home / "voices" / "ann" / "card.md").read_text()
+    before = read_card(home / "data" / "voices" / "ann").model_sha256
+    use_epoch("ann", home / "data" / "voices", 1, TODAY)
+    assert read_card(home / "data" / "voices" / "ann").model_sha256 != before
+    assert "chosen by ear" in (home / "data" / "voices" / "ann" / "card.md").read_text()
     with pytest.raises(InputError, match="Kept are: "):
-        use_epoch("ann", home / "voices", 77, TODAY)
+        use_epoch("ann", home / "data" / "voices", 77, TODAY)
 
 
 def test_three_seconds_are_too_little_to_train_on(tmp_path: Path) -> None:
-    write_consent("ann", GIVEN, tmp_path / "voices")
+    write_consent("ann", GIVEN, tmp_path / "data" / "voices")
     path = tmp_path / "short.wav"
     audio.write_float_wav(path, spoken(MALE, SENTENCES[:1])[:, : 3 * SPEECH_HZ], SPEECH_HZ)
-    add_recordings("ann", [path], tmp_path / "voices", TODAY)
+    add_recordings("ann", [path], tmp_path / "data" / "voices", TODAY)
     with pytest.raises(InputError, match="30 s in 4 are the least") as refused:
         train(tmp_path, 1)
     assert refused.value.code == "too_little"
 
 
 def test_a_recipe_of_another_shape_is_refused_on_resume(home: Path) -> None:
-    with pytest.raises(InputError, match="another model"):
+    with pytest.raises(InputError, match="another size of network"):
         train(home, 3, sizes={"hidden_channels": 32})
     with pytest.raises(InputError, match="no template"):
         train(home, 3, template="rvc")
@@ -217,7 +232,7 @@ def test_a_base_model_gives_what_fits_and_a_malicious_one_is_never_opened(home: 
     shutil.rmtree(_training(home) / "checkpoints")
     from safetensors.torch import load_file
 
-    voice = load_file(home / "voices" / "ann" / "model.safetensors")
+    voice = load_file(home / "data" / "voices" / "ann" / "model.safetensors")
     voice["emb_g.weight"] = torch.zeros(5, 16)
     base = tmp_path / "G_0.pth"
     torch.save({"model": voice, "iteration": 0}, base)
@@ -232,6 +247,15 @@ def test_a_base_model_gives_what_fits_and_a_malicious_one_is_never_opened(home: 
     with pytest.raises(ModelError, match="is not opened"):
         train(home, 2, base=base)
     assert not (tmp_path / "owned").exists()
+
+
+def test_after_the_warm_up_the_discriminator_joins(home: Path) -> None:
+    train(home, 4, warm_up=3, every=2)
+    curve = json.loads((_training(home) / "curve.json").read_text())
+    assert [point["feature"] > 0.0 for point in curve[3:]] == [False, True]
+    made = train(home, 5, warm_up=3, every=2, batch=12)  # goes on with it
+    assert made.epochs == 5
+    shutil.rmtree(home)  # it is large
 
 
 def test_minutes_end_it_with_everything_kept(home: Path) -> None:
@@ -274,9 +298,7 @@ def test_the_verbs_add_and_train_and_tell_as_json(tmp_path: Path, monkeypatch: p
     assert added.exit_code == 0, added.output
     assert json.loads(added.stdout)["survey"]["minutes_kept"] > 0.8
 
-    from bridge.voices import train as training
-
-    monkeypatch.setattr(training, "Recipe", lambda **asked: recipe(**(asked | {"sizes": recipe(1).sizes})))
+    monkeypatch.setattr(training, "Recipe", _tiny)
     options = ["--epochs", "1", "--every", "1", "--segment-size", "2048", "--warm-up", "5", "--json"]
     made = runner.invoke(app, ["voices", "train", "bob", *options])
     assert made.exit_code == 0, made.output

@@ -39,7 +39,7 @@ def recipe(epochs: int, **more: object) -> Recipe:
 def train(home: Path, epochs: int, report: Report | None = None, **more: object) -> Trained:
     """Train `ann` in `home`."""
     silent: Callable[[float, float, str], None] = lambda done, total, what: None  # noqa: E731
-    return train_voice("ann", home / "voices", home / "models", recipe(epochs, **more), report or silent)
+    return train_voice("ann", home / "data" / "voices", home / "data" / "models", recipe(epochs, **more), report or silent)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def save_checkpoint(
         made = Checkpoint(epoch, held_out_mel, _write(folder / VOICE, voice), _write(folder / REST, rest))
         with replacing(folder / RECORD) as file:
             file.write((json.dumps(asdict(made)) + "\n").encode())
-    except OSError:
+    except OSError as exc:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
+        raise OSError(exc.errno, exc.strerror, str(folder)) from exc
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -79,7 +80,7 @@ def _group(parts: Sequence[Part], rate: int) -> list[list[Part]]:
 def _length(group: Sequence[Part], rate: int) -> int:
     pauses = sum(
         min(later[0] - earlier[1], round(LONGEST_PAUSE_S * rate))
-        for earlier, later in zip(group[:-1], group[1:], strict=True)
+        for earlier, later in itertools.pairwise(group)
     )
     return sum(end - start for start, end in group) + pauses
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -145,5 +146,5 @@ def _stretches(kinds: npt.NDArray[np.str_], seconds: float) -> tuple[Stretch, ..
     borders = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), kinds.size]
     return tuple(
         Stretch(first * HOP_S, min(end * HOP_S, seconds), cast(Kind, str(kinds[first])))
-        for first, end in zip(borders[:-1], borders[1:], strict=True)
+        for first, end in itertools.pairwise(borders)
     )

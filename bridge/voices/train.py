@@ -16,11 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bridge.atomic import replacing
 from bridge.errors import InputError, ModelError, Refused, VoiceError
@@ -31,8 +32,8 @@ from bridge.voices.encoders import WHISPER, Encoder, open_encoder
 from bridge.voices.heard_slices import utterances
 from bridge.voices.recordings import RATE_HZ, Slice
 from bridge.voices.sovits_training import TEMPLATES, Learner, Pace, Stop, base_shape, configuration
-from bridge.voices.trained_voice import Measured, publish
-from bridge.voices.utterance import Utterance
+from bridge.voices.trained_voice import Making, Measured, publish
+from bridge.voices.utterance import Utterance, praat_f0
 
 Report = Callable[[float, float, str], None]
 """`report(done, total, what)`."""
@@ -45,6 +46,11 @@ JUDGED_S = 20.0  # of held-out recordings
 PHRASE_S = 6.0
 LONGEST_UNSAVED_S = 600.0
 NICENESS = 10
+F0_STEP_S = 0.01
+NO_BASE = (
+    "It begins without a base model, from noise: hours on a graphics card, days on a processor, before it sounds like "
+    "anybody. With --base G_0.pth, one that fits the encoder, minutes of recordings are enough."
+)
 
 
 @dataclass(frozen=True)
@@ -108,24 +114,22 @@ def train_voice(
     training.mkdir(exist_ok=True)
     _be_courteous()
     encoder = open_encoder(recipe.encoder, models_dir, folder=recipe.encoder_folder)
-    learner, table, notes = _learner(name, recipe, encoder, training)
-    hop = table["data"]["hop_length"]
+    learner, making, notes = _begin(name, recipe, encoder, training)
+    hop = making.table["data"]["hop_length"]
     learnt_from = utterances(known, hop, encoder, training, report)
     judged = utterances(held_out, hop, encoder, training, report)
     course = _Course(name, voices_dir, today, training, learner, recipe, judged, report)
     notes += course.resume()
     ended = course.run(learnt_from)
-    best = course.best()
+    chosen = _best(training)
     measured = Measured(
         minutes=sum(piece.samples.size for piece in known) / RATE_HZ / 60.0,
         f0_hz=np.concatenate([each.f0_hz[each.voiced > 0] for each in learnt_from]),
     )
-    publish(
-        folder, name, best, table, recipe.encoder, recipe.encoder_folder, measured, course.story(ended, notes)
-    )
+    publish(folder, name, chosen, making, measured, _story(training, ended, notes))
     return Trained(
-        name, folder, best.epoch, course.epoch, course.steps, course.seconds, measured.minutes,
-        best.held_out_mel, ended, tuple(notes),
+        name, folder, chosen.epoch, course.epoch, course.steps, course.seconds, measured.minutes,
+        chosen.held_out_mel, ended, tuple(notes),
     )  # fmt: skip
 
 
@@ -141,9 +145,21 @@ def use_epoch(name: str, voices_dir: Path, epoch: int, today: datetime.date) -> 
     if epoch not in kept:
         there = ", ".join(map(str, kept)) or "none"
         raise InputError(f"No checkpoint of epoch {epoch} of {name} is kept. Kept are: {there}.")
-    from bridge.voices.trained_voice import replace_model
-
-    replace_model(folder, checkpoints.read_voice(folder / TRAINING, kept[epoch]), epoch)
+    try:
+        making = Making(**json.loads((folder / TRAINING / RECIPE).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as exc:
+        raise VoiceError(
+            f"{folder / TRAINING / RECIPE} can't be read ({exc}). Train the voice again."
+        ) from exc
+    slices = recordings.read_slices(folder)
+    publish(
+        folder,
+        name,
+        kept[epoch],
+        making,
+        Measured(sum(piece.samples.size for piece in slices) / RATE_HZ / 60.0, _f0_of(slices)),
+        _story(folder / TRAINING, "not asked", ["This checkpoint was chosen by ear."]),
+    )
     return kept[epoch]
 
 
@@ -214,32 +230,6 @@ class _Course:
             self._keep(self._curve[-1])
         self.seconds += time.monotonic() - self._began
         return self._why
-
-    def best(self) -> Checkpoint:
-        """The kept checkpoint that came nearest to the held-out recordings."""
-        there = [kept for kept in checkpoints.kept(self._training) if self._whole(kept)]
-        if not there:
-            raise ModelError(f"No checkpoint in {self._training} is whole. Train again.")
-        return min(there, key=lambda kept: kept.held_out_mel)
-
-    def story(self, ended: str, notes: Sequence[str]) -> dict[str, Any]:
-        """What the card tells."""
-        last: dict[str, Any] = next((point for point in reversed(self._curve) if "mel" in point), {})
-        return {
-            "epochs": self.epoch,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "ended": ended,
-            "losses": {key: last[key] for key in ("mel", "kl", "total") if key in last},
-            "template": self._recipe.template,
-            "base": self._recipe.base.name if self._recipe.base else None,
-            "encoder": self._recipe.encoder,
-            "batch": self._recipe.batch,
-            "segment_size": self._recipe.segment_size,
-            "learning_rate": self._recipe.learning_rate,
-            "warm_up": self._recipe.warm_up,
-            "notes": list(notes),
-        }
 
     def _fit(self, learnt_from: Sequence[Utterance], epochs: int) -> None:
         if self.epoch < epochs:
@@ -319,13 +309,6 @@ class _Course:
         losses = self._learner.latest()
         return f"epoch {self.epoch + 1}, mel {losses.get('mel', 0.0):.1f}"
 
-    def _whole(self, checkpoint: Checkpoint) -> bool:
-        try:
-            checkpoints.read_voice(self._training, checkpoint)
-        except ModelError:
-            return False
-        return True
-
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Ctrl-C asks for an end; a second one does what it always does."""
@@ -345,9 +328,8 @@ class _Course:
             signal.signal(signal.SIGINT, before)
 
 
-def _learner(
-    name: str, recipe: Recipe, encoder: Encoder, training: Path
-) -> tuple[Learner, dict[str, Any], list[str]]:
+def _begin(name: str, recipe: Recipe, encoder: Encoder, training: Path) -> tuple[Learner, Making, list[str]]:
+    """The networks, untaught or from the base model, and what to tell of them."""
     if recipe.template not in TEMPLATES:
         raise InputError(f"There is no template {recipe.template!r}. Use one of: {', '.join(TEMPLATES)}.")
     pace = Pace(recipe.batch, recipe.segment_size, recipe.crop_frames, recipe.learning_rate)
@@ -361,32 +343,78 @@ def _learner(
             )
     table = configuration(recipe.template, encoder.dims, name, pace, speakers)
     table["model"] |= recipe.sizes
-    _check_same(
-        training, {"template": recipe.template, "encoder_sha256": encoder.sha256, "model": table["model"]}
+    making = Making(
+        template=recipe.template,
+        table=table,
+        encoder=encoder.name,
+        encoder_sha256=encoder.sha256,
+        encoder_folder=str(recipe.encoder_folder.absolute()) if recipe.encoder_folder else None,
+        base=recipe.base.name if recipe.base else None,
+        batch=recipe.batch,
+        segment_size=recipe.segment_size,
+        learning_rate=recipe.learning_rate,
+        warm_up=recipe.warm_up,
     )
+    _check_same(training, making)
     learner = Learner(table, pace)
     if recipe.base is None:
-        return learner, table, [
-            "It begins without a base model, from noise: hours on a graphics card, days on a processor, before it "
-            "sounds like anybody. With --base G_0.pth, one that fits the encoder, minutes of recordings are enough."
-        ]  # fmt: skip
-    return learner, table, [learner.begin_from(recipe.base) + "."]
+        return learner, making, [NO_BASE]
+    return learner, making, [learner.begin_from(recipe.base) + "."]
 
 
-def _check_same(training: Path, fixed: dict[str, Any]) -> None:
+def _check_same(training: Path, making: Making) -> None:
     """What is trained on must have the shape it began with."""
     path = training / RECIPE
-    now = json.loads(json.dumps(fixed))
+    now = json.loads(json.dumps(asdict(making)))
     if path.exists() and checkpoints.kept(training):
         began = json.loads(path.read_text("utf-8"))
-        for key, value in now.items():
-            if began.get(key) != value:
+        pairs = {
+            "template": (began.get("template"), now["template"]),
+            "encoder": (began.get("encoder_sha256"), now["encoder_sha256"]),
+            "size of network": (began.get("table", {}).get("model"), now["table"]["model"]),
+        }
+        for what, (before, after) in pairs.items():
+            if before != after:
                 raise InputError(
-                    f"This voice's training began with another {key} ({str(began.get(key))[:80]}). Name the same "
-                    f"again, or remove {training} to begin anew."
+                    f"This voice's training began with another {what} ({str(before)[:80]}). Name the same again, or "
+                    f"remove {training} to begin anew."
                 )
-        return
     _write_json(path, now)
+
+
+def _best(training: Path) -> Checkpoint:
+    """The kept checkpoint that came nearest to the held-out recordings."""
+    for checkpoint in sorted(checkpoints.kept(training), key=lambda kept: kept.held_out_mel):
+        try:
+            checkpoints.read_voice(training, checkpoint)
+        except ModelError:
+            continue
+        return checkpoint
+    raise ModelError(f"No checkpoint in {training} is whole. Train again.")
+
+
+def _story(training: Path, ended: str, notes: Sequence[str]) -> dict[str, Any]:
+    """What the card tells of the way there."""
+    curve = _read_curve(training)
+    last: dict[str, Any] = next((point for point in reversed(curve) if "mel" in point), {})
+    return {
+        "epochs": last.get("epoch", 0),
+        "steps": last.get("step", 0),
+        "seconds": last.get("seconds", 0.0),
+        "ended": ended,
+        "losses": {key: last[key] for key in ("mel", "kl", "total") if key in last},
+        "notes": list(notes),
+    }
+
+
+def _f0_of(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
+    """f0 of all voiced frames."""
+    found = [
+        praat_f0(piece.samples, RATE_HZ, np.arange(0.0, piece.samples.size / RATE_HZ, F0_STEP_S))
+        for piece in slices
+    ]
+    hz = np.concatenate(found)
+    return hz[hz > 0].astype(np.float32)
 
 
 def _split(slices: Sequence[Slice], training: Path, folder: Path) -> tuple[list[Slice], list[Slice]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,25 @@ from bridge import __version__
 from bridge.atomic import replacing
 from bridge.voices import checkpoints
 from bridge.voices.checkpoints import Checkpoint
-from bridge.voices.folder import CONFIG, DESCRIPTION, MODEL, VoiceCard, read_card, write_card
+from bridge.voices.folder import CONFIG, DESCRIPTION, MODEL, VoiceCard, write_card
 from bridge.voices.sovits import ENGINE, ONLY_FOR_TRAINING
 from bridge.voices.sovits_config import config_bytes, read_config
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a voice is made; what of it gives the network its shape can't change on the way."""
+
+    template: str
+    table: dict[str, Any]  # the network's config.json
+    encoder: str
+    encoder_sha256: str
+    encoder_folder: str | None
+    base: str | None  # file name of the base model
+    batch: int
+    segment_size: int
+    learning_rate: float
+    warm_up: int
 
 
 @dataclass(frozen=True)
@@ -30,31 +46,25 @@ class Measured:
 
 
 def publish(
-    folder: Path,
-    name: str,
-    best: Checkpoint,
-    table: Mapping[str, Any],
-    encoder: str,
-    encoder_folder: Path | None,
-    measured: Measured,
-    story: Mapping[str, Any],
+    folder: Path, name: str, chosen: Checkpoint, made: Making, measured: Measured, story: Mapping[str, Any]
 ) -> None:
-    """Make the kept checkpoint `best` the voice in `folder`."""
-    model = _only_for_singing(checkpoints.read_voice(folder / "training", best))
-    config = config_bytes(read_config(json.dumps(table).encode(), f"the template for {name}"))
-    for file_name, raw in (
-        (MODEL, model),
-        (CONFIG, config),
-        (DESCRIPTION, _description(name, best, measured, story).encode()),
-    ):
+    """Make the kept checkpoint `chosen` the voice in `folder`."""
+    model = _only_for_singing(checkpoints.read_voice(folder / "training", chosen))
+    config = config_bytes(read_config(json.dumps(made.table).encode(), f"the template for {name}"))
+    files = {
+        MODEL: model,
+        CONFIG: config,
+        DESCRIPTION: _description(name, chosen, made, measured, story).encode(),
+    }
+    for file_name, raw in files.items():
         with replacing(folder / file_name) as file:
             file.write(raw)
     low, median, high = _range(measured.f0_hz)
     card = VoiceCard(
         engine=ENGINE,
-        encoder=encoder,
-        encoder_folder=str(encoder_folder.absolute()) if encoder_folder else "",
-        sample_rate_hz=table["data"]["sampling_rate"],
+        encoder=made.encoder,
+        encoder_folder=made.encoder_folder or "",
+        sample_rate_hz=made.table["data"]["sampling_rate"],
         speaker=name,
         f0_median_hz=median,
         f0_low_hz=low,
@@ -63,20 +73,6 @@ def publish(
         config_sha256=hashlib.sha256(config).hexdigest(),
     )
     write_card(folder, card)
-
-
-def replace_model(folder: Path, kept: bytes, epoch: int) -> None:
-    """Put another checkpoint of the same training, `kept` after `epoch`, in the model's place."""
-    model = _only_for_singing(kept)
-    with replacing(folder / MODEL) as file:
-        file.write(model)
-    path = folder / DESCRIPTION
-    told = path.read_text("utf-8") if path.exists() else ""
-    with replacing(path) as file:
-        file.write(
-            (told.rstrip() + f"\n\nThe checkpoint of epoch {epoch} was chosen by ear afterwards.\n").encode()
-        )
-    write_card(folder, replace(read_card(folder), model_sha256=hashlib.sha256(model).hexdigest()))
 
 
 def _only_for_singing(kept: bytes) -> bytes:
@@ -96,7 +92,9 @@ def _range(f0_hz: npt.NDArray[np.float32]) -> tuple[float | None, float | None, 
     return low, median, high
 
 
-def _description(name: str, best: Checkpoint, measured: Measured, story: Mapping[str, Any]) -> str:
+def _description(
+    name: str, chosen: Checkpoint, made: Making, measured: Measured, story: Mapping[str, Any]
+) -> str:
     losses = ", ".join(f"{key} {value:.2f}" for key, value in story["losses"].items()) or "none yet"
     notes = "".join(f"\n- {note}" for note in story["notes"])
     low, median, high = _range(measured.f0_hz)
@@ -110,11 +108,11 @@ file made with it carries that file's digest.
 |---|---|
 | data | {measured.minutes:.1f} minutes learnt from; f0 {low} to {high} Hz (95%), median {median} Hz |
 | training | {story["epochs"]} epochs, {story["steps"]} steps, {story["seconds"] / 60.0:.1f} minutes; ended: {story["ended"]} |
-| settings | template {story["template"]}, batch {story["batch"]}, segment {story["segment_size"]}, learning rate {story["learning_rate"]:g}, {story["warm_up"]} epochs without discriminator |
-| base model | {story["base"] or "none: it began as noise"} |
-| encoder | {story["encoder"]} |
+| settings | template {made.template}, batch {made.batch}, segment {made.segment_size}, learning rate {made.learning_rate:g}, {made.warm_up} epochs without discriminator |
+| base model | {made.base or "none: it began as noise"} |
+| encoder | {made.encoder} |
 | last losses | {losses} |
-| chosen | epoch {best.epoch}, held-out mel distance {best.held_out_mel:.3f} |
+| chosen | epoch {chosen.epoch}, held-out mel distance {chosen.held_out_mel:.3f} |
 | licence | the owner's consent; no other licence is given with it |
 
 Limits: it knows the pitches above and the sounds of the language it was recorded in. Far from these it breaks or
