@@ -72,7 +72,10 @@ def train(
     ] = 10_240,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1e-2)] = 1e-4,
     template: Annotated[
-        str, typer.Option(help="quickvc (fast on a processor), quickvc-small (faster, no base fits) or hifi-gan (slow).")
+        str,
+        typer.Option(
+            help="quickvc (fast on a processor), quickvc-small (faster, no base fits) or hifi-gan (slow)."
+        ),
     ] = "quickvc",
     base: Annotated[
         Path | None, typer.Option(help="A base model to begin from: G_*.pth, its D_*.pth beside it.")
@@ -94,7 +97,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a voice on its recordings. The same command goes on after a break; Ctrl-C keeps everything."""
-    from bridge.voices.train import Recipe, train_voice, use_epoch
+    from bridge.voices.recipe import Recipe
+    from bridge.voices.train import train_voice, use_epoch
 
     voices = folders().voices
     if use is not None:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,13 +23,14 @@ from bridge import atomic, audio
 from bridge.cli import app, main
 from bridge.errors import InputError, ModelError, Refused
 from bridge.voices import checkpoints
-from bridge.voices import train as training
+from bridge.voices import recipe as recipes
 from bridge.voices.consent import Consent, revoke_consent, write_consent
 from bridge.voices.converter import Converter
 from bridge.voices.f0 import F0Track
 from bridge.voices.folder import read_card
+from bridge.voices.recipe import Recipe
 from bridge.voices.recordings import add_recordings
-from bridge.voices.train import Recipe, Trained, use_epoch
+from bridge.voices.train import Trained, use_epoch
 from tests.flite_speech import MALE, SENTENCES, spoken
 from tests.flite_speech import RATE_HZ as SPEECH_HZ
 from tests.real import require_real
@@ -161,10 +163,11 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on_with_room
     real = atomic.os.fsync
 
     def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if os.fstat(descriptor).st_size > 200_000:  # a checkpoint's tensors
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    monkeypatch.setattr(training, "Recipe", _tiny)
+    monkeypatch.setattr(recipes, "Recipe", _tiny)
     monkeypatch.setattr(sys, "argv", ["dawbridge", "voices", "train", "ann", "--epochs", "4"])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -298,7 +301,7 @@ def test_the_verbs_add_and_train_and_tell_as_json(tmp_path: Path, monkeypatch: p
     assert added.exit_code == 0, added.output
     assert json.loads(added.stdout)["survey"]["minutes_kept"] > 0.8
 
-    monkeypatch.setattr(training, "Recipe", _tiny)
+    monkeypatch.setattr(recipes, "Recipe", _tiny)
     options = ["--epochs", "1", "--every", "1", "--segment-size", "2048", "--warm-up", "5", "--json"]
     made = runner.invoke(app, ["voices", "train", "bob", *options])
     assert made.exit_code == 0, made.output

@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.voices.train import Recipe, Report, Trained, train_voice
+from bridge.voices.recipe import Recipe
+from bridge.voices.recordings import Report
+from bridge.voices.train import Trained, train_voice
 
 SIZES = {
     "inter_channels": 16,
@@ -39,7 +41,9 @@ def recipe(epochs: int, **more: object) -> Recipe:
 def train(home: Path, epochs: int, report: Report | None = None, **more: object) -> Trained:
     """Train `ann` in `home`."""
     silent: Callable[[float, float, str], None] = lambda done, total, what: None  # noqa: E731
-    return train_voice("ann", home / "data" / "voices", home / "data" / "models", recipe(epochs, **more), report or silent)
+    return train_voice(
+        "ann", home / "data" / "voices", home / "data" / "models", recipe(epochs, **more), report or silent
+    )
 
 
 if __name__ == "__main__":
