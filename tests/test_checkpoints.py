@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bridge import atomic
 from bridge.errors import ModelError
 from bridge.voices.checkpoints import clean, kept, read_voice, read_whole, save_checkpoint
 
@@ -59,7 +59,7 @@ def test_a_full_disk_takes_nothing_that_was_kept(
         if calls > failing:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(tmp_path, 4, 1.0, VOICE, REST)
     monkeypatch.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import soundfile
 from bridge import audio
 from bridge.audio import Samples, resample, to_mono
 from bridge.errors import InputError, Refused
-from bridge.voices import recordings
 from bridge.voices.consent import Consent, revoke_consent, write_consent
 from bridge.voices.recordings import add_recordings, read_slices, read_sources
 from bridge.voices.survey import Survey, survey
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_half_recording(
     def full(file: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recordings.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         add_recordings("ann", [path], voices, TODAY)
     assert list((voices / "ann" / "recordings").iterdir()) == []

@@ -16,7 +16,8 @@ def _in_a_room(dry: Samples, t60_s: float) -> Samples:
     noise = np.random.default_rng(1).standard_normal(times.size)
     response = 0.05 * noise * 10.0 ** (-3.0 * times / t60_s)
     response[0] = 1.0
-    return fftconvolve(dry[0], response)[None].astype(np.float32)
+    heard: Samples = fftconvolve(dry[0], response)[None].astype(np.float32)
+    return heard
 
 
 def test_a_dry_recording_decays_as_fast_as_words_end() -> None:

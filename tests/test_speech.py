@@ -13,7 +13,7 @@ from tests.flite_speech import RATE_HZ as SPEECH_HZ
 
 
 def _share(mono: Samples, rate_hz: int, kind: Kind) -> float:
-    return seconds_of(find_stretches(mono, rate_hz), kind) / (mono.shape[1] / rate_hz)
+    return float(seconds_of(find_stretches(mono, rate_hz), kind) / (mono.shape[1] / rate_hz))
 
 
 def test_speech_is_kept_and_the_pauses_between_are_silence() -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bridge import atomic, audio
+from bridge import audio
 from bridge.cli import app, main
 from bridge.errors import InputError, ModelError, Refused
 from bridge.voices import checkpoints
@@ -160,20 +160,20 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on_with_room
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DAWBRIDGE_HOME", str(home))
-    real = atomic.os.fsync
+    real = os.fsync
 
     def full(descriptor: int) -> None:
         if os.fstat(descriptor).st_size > 200_000:  # a checkpoint's tensors
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(recipes, "Recipe", _tiny)
     monkeypatch.setattr(sys, "argv", ["dawbridge", "voices", "train", "ann", "--epochs", "4"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
     assert "checkpoints/000003: No space left on device. Make room" in capsys.readouterr().err
-    monkeypatch.setattr(atomic.os, "fsync", real)
+    monkeypatch.setattr(os, "fsync", real)
     assert _epochs(home)[-1] == 2
     assert train(home, 3).epochs == 3
 
