@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.audio import Samples
-from bridge.voices import room, speakers
+from bridge.voices import decay, speakers
 from bridge.voices.speech import HOP_S, Stretch, seconds_of
 from bridge.voices.utterance import praat_f0
 
@@ -101,7 +101,7 @@ def examine(
         f0_seconds=_f0_seconds(voice, mono_hz),
         snr_db=_snr_db(mono, mono_hz, whole),
         clipped_per_minute=_clipped(samples) / (samples.shape[1] / rate_hz / 60.0),
-        decay_s=room.decay_s(mono, mono_hz),
+        decay_s=decay.decay_s(mono, mono_hz),
         bandwidth_hz=_bandwidth_hz(voice, mono_hz),
         embeddings=tuple(tuple(round(float(value), 4) for value in row) for row in found[::every]),
     )

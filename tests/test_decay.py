@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from bridge.audio import Samples
-from bridge.voices.room import decay_s
+from bridge.voices.decay import decay_s
 from tests.flite_speech import MALE, RATE_HZ, SENTENCES, spoken
 
 
