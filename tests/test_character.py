@@ -13,6 +13,7 @@ from bridge.voices.character import CHARACTERS
 from bridge.voices.f0 import F0Track, track_f0
 from bridge.voices.psola import CharacterVoice, change_voice
 from tests.song_a import RATE_HZ, lag_ms, true_stem
+from tests.sung import cents, sing
 
 SECONDS = 6.0
 NAMES = tuple(CHARACTERS)
@@ -122,3 +123,14 @@ def test_what_shall_be_sung_is_sung(sung: Samples, semitones: int) -> None:
     both = (before > 0) & (after > 0)
     cents = 1200 * np.log2(after[both] / before[both]) - 100 * semitones
     assert np.median(cents) == pytest.approx(40, abs=4)
+
+
+def test_an_f0_an_octave_off_says_where_the_pitch_is_and_transposes_nothing() -> None:
+    sung = sing((57, 57, 60, 57), vibrato_semitones=0.0)
+    voice = CharacterVoice("bright", CHARACTERS["bright"])
+    heard = track_f0(sung.mono, RATE_HZ)
+    octave_down = F0Track(heard.hz / 2, heard.confidence)
+    after = track_f0(voice.convert(sung.mono, RATE_HZ, octave_down, 0), RATE_HZ)
+    error = cents(after.hz, sung.hz)
+    assert abs(np.median(error)) < 10
+    assert np.mean(np.abs(error) < 50) > 0.95

@@ -41,7 +41,7 @@ def test_a_model_becomes_a_voice_that_holds_only_what_singing_needs(
     assert read_card(made.folder) == made.card
     assert made.card.encoder == ("whisper-tiny-en" if dims == 384 else "content-vec-best")
     assert made.card.f0_median_hz == 210.0 and made.card.speaker == "ada"
-    network = sovits.load_voice(made.folder, made.card)
+    network = sovits._load_voice(made.folder, made.card)
     assert network.config.model.type_ == kind and network.config.model.ssl_dim == dims
     from safetensors.torch import load_file
 
@@ -66,7 +66,7 @@ def test_the_newest_checkpoint_is_taken_and_clusters_stay_behind(tmp_path: Path)
     made = import_voice(folder, "ada", tmp_path / "voices")
     assert f"Imported from {newest.name}" in (made.folder / "card.md").read_text(encoding="utf-8")
     assert len(made.notes) == 1 and "kmeans_10000.pt was left behind" in made.notes[0]
-    with pytest.raises(VoiceError, match="kmeans_10000.pt is not a voice: cluster files are pickles"):
+    with pytest.raises(VoiceError, match=r"kmeans_10000.pt is not a voice: cluster files are pickles"):
         import_voice(folder / "kmeans_10000.pt", "eve", tmp_path / "voices")
 
 
@@ -241,7 +241,7 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name
     with zipfile.ZipFile(archive, "a") as more:
         more.writestr(name, b"evil")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(VoiceError, match="leads out of its folder. Nothing was taken"):
+    with pytest.raises(VoiceError, match=r"leads out of its folder. Nothing was taken"):
         import_voice(archive, "eve", tmp_path / "voices")
     assert sorted(tmp_path.rglob("*")) == before
 

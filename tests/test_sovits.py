@@ -47,11 +47,12 @@ print([name for name in ("lightning", "so_vits_svc_fork.gui", "tensorboard") if 
 """
 
 
+@pytest.mark.timeout(300)
 def test_the_package_loads_beside_a_torchaudio_whose_compiled_part_fails_and_leaves_logging_as_it_was() -> (
     None
 ):
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCHAUDIO], capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", WITHOUT_TORCHAUDIO], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["None (16000,) True", "[] 30 True", "[]"]
@@ -78,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def voice_of(home: Path, kind: str) -> sovits.SovitsVoice:
     permit = require_consent(kind, home / "voices", TODAY)
-    return sovits.open_sovits(permit, home / "models", lambda: TODAY)
+    return sovits.SovitsVoice(permit, home / "models", lambda: TODAY)
 
 
 def sung(seconds: float = 2.0) -> Sung:
@@ -90,6 +91,11 @@ def track(made: Sung) -> F0Track:
     return F0Track(made.hz, (made.hz > 0).astype(np.float64))
 
 
+def nothing_of(draw: Any) -> Any:
+    """The same shape, without the noise."""
+    return lambda *size, **options: draw(*size, **options) * 0
+
+
 @pytest.mark.parametrize("kind", ["ms-istft", "mb-istft", "hifi-gan"])
 def test_a_passage_is_what_the_packages_own_network_makes(
     kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,19 +105,17 @@ def test_a_passage_is_what_the_packages_own_network_makes(
     table = config_table(kind)
     torch.manual_seed(0)
     whole = whole_network(table)
-    network = sovits.load_voice(home / "voices" / kind, read_card(home / "voices" / kind))
+    network = sovits._load_voice(home / "voices" / kind, read_card(home / "voices" / kind))
     rng = np.random.default_rng(0)
     features = rng.standard_normal((120, 256)).astype(np.float32)
     hz = np.linspace(200.0, 300.0, 120, dtype=np.float32)
     voiced = (np.arange(120) % 40 > 5).astype(np.float32)
     for name in ("rand", "randn", "randn_like"):  # both draw noise, each in an order of its own
-        monkeypatch.setattr(
-            torch, name, lambda *size, like=getattr(torch, name), **options: like(*size, **options) * 0
-        )
+        monkeypatch.setattr(torch, name, nothing_of(getattr(torch, name)))
     if kind == "hifi-gan":
         source = whole.dec.m_source.l_sin_gen
         network.module.dec.m_source.l_sin_gen = sovits._sine_source(source)
-    ours = sovits.sing(network, features, hz, voiced)
+    ours = sovits._sing(network, features, hz, voiced)
     with torch.inference_mode():
         theirs = whole.infer(
             torch.from_numpy(features.T)[None],
@@ -139,13 +143,13 @@ def test_any_rate_and_number_of_channels_come_back_to_the_frame_and_the_same_eac
 
 
 def test_the_pitch_asked_for_reaches_the_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[np.ndarray] = []  # type: ignore[type-arg]
+    asked: list[Any] = []
 
     def listen(network: Any, features: Any, hz: Any, voiced: Any) -> Any:
         asked.append(hz)
         return np.zeros(len(hz) * 512, dtype=np.float32)
 
-    monkeypatch.setattr(sovits, "sing", listen)
+    monkeypatch.setattr(sovits, "_sing", listen)
     hz = np.full(200, 220.0)
     hz[50:60] = 0.0
     noise = np.random.default_rng(0).standard_normal((1, 2 * 44_100)).astype(np.float32) * 0.1
@@ -179,11 +183,11 @@ def test_gaps_stay_as_they_were_and_nothing_clicks_beside_them(kind: str, home: 
     assert audio.rms_db((out - samples)[:, beside]) > -60.0  # there the voice is another one
 
 
-@pytest.mark.parametrize(("turn", "dip_db"), [(0.0, 0.01), (0.25, 1.0), (0.5, 3.0)])
+@pytest.mark.parametrize(("turn", "dip_db"), [(0.0, 0.01), (0.25, 1.0), (0.5, 4.5)])
 def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     turn: float, dip_db: float, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = sovits.load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
+    network = sovits._load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
     chunks: list[float] = []
 
     def tone(network: Any, features: Any, hz: Any, voiced: Any, noise: Any, start_turns: float) -> Any:
@@ -195,8 +199,8 @@ def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
     monkeypatch.setattr(sovits, "_sing_chunk", tone)
     hops = 2_500
     hz, voiced = np.full(hops, 300.0, dtype=np.float32), np.ones(hops, dtype=np.float32)
-    out = sovits.sing(network, np.ones((hops, 256), dtype=np.float32), hz, voiced)
-    assert len(chunks) == 4
+    out = sovits._sing(network, np.ones((hops, 256), dtype=np.float32), hz, voiced)
+    assert len(chunks) == 3
     above = scipy.signal.sosfilt(scipy.signal.butter(8, 4_000, "high", fs=44_100, output="sos"), out)
     assert 20 * np.log10(np.abs(above[4_410:]).max()) < -60.0
     levels = [audio.rms_db(out[None, at : at + 2_205]) for at in range(0, out.size - 2_205, 441)]
@@ -206,11 +210,11 @@ def test_chunks_meet_without_a_click_or_a_dip_however_much_they_agree(
 def test_real_chunks_agree_where_they_overlap(home: Path) -> None:
     import torch
 
-    network = sovits.load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
+    network = sovits._load_voice(home / "voices" / "hifi-gan", read_card(home / "voices" / "hifi-gan"))
     rng = np.random.default_rng(0)
     features = np.repeat(rng.standard_normal((40, 256)), 10, axis=0).astype(np.float32)
     hz, voiced = np.full(400, 233.0, dtype=np.float32), np.ones(400, dtype=np.float32)
-    whole = sovits.sing(network, features, hz, voiced)
+    whole = sovits._sing(network, features, hz, voiced)
     noise = torch.randn(16, 400, generator=torch.Generator().manual_seed(sovits.SEED))
     turns = 150 * 512 * 233.0 / 44_100
     late = sovits._sing_chunk(network, features[150:], hz[150:], voiced[150:], noise[:, 150:], turns)
@@ -239,7 +243,7 @@ def test_a_changed_model_is_not_sung_with(tmp_path: Path) -> None:
     model = made.folder / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(VoiceError, match=r"model.safetensors has the digest .*, voice.toml names "):
-        sovits.open_sovits(permit, tmp_path / "models", lambda: TODAY)
+        sovits.SovitsVoice(permit, tmp_path / "models", lambda: TODAY)
 
 
 def test_an_encoder_of_another_kind_is_told(tmp_path: Path) -> None:
@@ -249,4 +253,11 @@ def test_an_encoder_of_another_kind_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         VoiceError, match=r"'ada' was trained on 256 features, the encoder whisper-tiny-en gives 384"
     ):
-        sovits.open_sovits(permit, tmp_path / "models", lambda: TODAY)
+        sovits.SovitsVoice(permit, tmp_path / "models", lambda: TODAY)
+
+
+@pytest.mark.parametrize("frames", [1, 441, 2_205])
+def test_a_passage_may_be_very_short(frames: int, home: Path) -> None:
+    samples = np.full((2, frames), 0.1, dtype=np.float32)
+    out = voice_of(home, "hifi-gan").convert(samples, 44_100, F0Track(np.full(6, 220.0), np.ones(6)), 0)
+    assert out.shape == samples.shape and np.isfinite(out).all()

@@ -18,10 +18,22 @@ KINDS: dict[str, dict[str, Any]] = {
     "hifi-gan": {"upsample_rates": [8, 8, 8], "upsample_kernel_sizes": [16, 16, 16]},
 }
 SMALL: dict[str, Any] = {
-    **{"inter_channels": 16, "hidden_channels": 16, "filter_channels": 32, "n_heads": 2, "n_layers": 1},
-    **{"kernel_size": 3, "p_dropout": 0.1, "resblock": "1", "resblock_kernel_sizes": [3]},
-    **{"resblock_dilation_sizes": [[1, 3, 5]], "upsample_initial_channel": 32, "gin_channels": 8},
-    **{"ssl_dim": 256, "n_speakers": 4, "n_layers_q": 3, "use_spectral_norm": False},
+    "inter_channels": 16,
+    "hidden_channels": 16,
+    "filter_channels": 32,
+    "n_heads": 2,
+    "n_layers": 1,
+    "kernel_size": 3,
+    "p_dropout": 0.1,
+    "resblock": "1",
+    "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": [[1, 3, 5]],
+    "upsample_initial_channel": 32,
+    "gin_channels": 8,
+    "ssl_dim": 256,
+    "n_speakers": 4,
+    "n_layers_q": 3,
+    "use_spectral_norm": False,
 }
 
 
@@ -76,8 +88,13 @@ def put_encoder(folder: Path, *, layers: int = 9, old_names: bool = False) -> Pa
     from transformers import HubertConfig, HubertModel
 
     sizes: dict[str, Any] = {
-        **{"hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 32},
-        **{"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2},
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [16] * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
     }
     torch.manual_seed(0)
     state = HubertModel(HubertConfig(**sizes)).state_dict()

@@ -2,13 +2,19 @@
 
 Everywhere else the track stays the original stem, faded over, so that breaths are kept. Long vocals
 are worked on in pieces cut at their quietest moments.
+
+The steps, each one function that a setting switches off, and why in this order: lead from backing (all that follows hears
+one voice), the room out (late sound blurs pitch), f0 and guard (of what the converter will get), tuning, the converter,
+the loudness of the dry singer, de-essing, the room back (so that it rings of what is now sung, s sounds included), and
+last the guard's fallback to the lead as it was recorded, in its own room.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +25,19 @@ from bridge.audio import Samples
 from bridge.grid import read_grid
 from bridge.progress import Report, part_of
 from bridge.settings import setting
-from bridge.types import Artifact, Context, Grid, Made, Skip
+from bridge.types import Artifact, Context, Grid, Made, Skip, Span
 from bridge.voices import psola
 from bridge.voices.consent import Permit, require_consent
 from bridge.voices.converter import Converter, Transposition
+from bridge.voices.deess import deess
 from bridge.voices.engines import open_voice
 from bridge.voices.f0 import F0Track, track_f0
+from bridge.voices.guard import fall_back, find_doubtful
+from bridge.voices.lead import find_lead
+from bridge.voices.loudness import carry_loudness
 from bridge.voices.pieces import Piece, cut_pieces, over_pieces
+from bridge.voices.room import dereverb, give_room, measure_room
+from bridge.voices.tuning import tune
 
 STAGE_VERSION = "2"
 
@@ -40,15 +52,37 @@ class ConvertSettings:
         choices=("auto", "0", "12", "-12"),
         help="semitones for the whole song; auto: as suits the voice",
     )
+    split: bool = setting(True, help="tell the lead from its backing, and convert the lead alone")
+    backing: str = setting(
+        "keep", choices=("keep", "mute", "convert"), help="what becomes of the voices behind the lead"
+    )
+    dereverb: float = setting(1.0, lo=0.0, hi=1.0, help="how much of the room is taken out before")
+    room: float = setting(1.0, lo=0.0, hi=1.0, help="how much of that room the new voice gets back")
     mend_f0: bool = setting(True, help="two pitch trackers mend each other's octave errors")
+    tune: float = setting(0.0, lo=0.0, hi=1.0, help="how far each note moves toward the song's key")
+    carry_loudness: bool = setting(True, help="the singer's loudness and consonants on the new voice")
+    guard: bool = setting(True, help="noise, bleed and choirs stay as they are instead of being sung aloud")
+    deess: float = setting(0.5, lo=0.0, hi=1.0, help="how far sharp s sounds are turned down")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of the vocals, and what a musician should know of it."""
+
+    voice: Samples  # (channels, frames), as long as the vocals
+    backing: Samples | None  # the same shape; None where nobody sings behind the lead, or is not to
+    has_backing: bool  # somebody sings behind the lead, heard or muted
+    transposition: Transposition
+    left_as_sung: tuple[Span, ...]  # what the guard kept from the converter, in s from the bounce's start
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One piece of singing, and what is known of it."""
+    """One piece of singing, and what is known of it; times and hops count from the piece's first frame."""
 
     piece: Piece
-    f0: F0Track  # of the piece, its hop 0 at the piece's first frame
+    f0: F0Track
+    doubtful: tuple[Span, ...]
 
 
 def permit(settings: ConvertSettings, voices_dir: Path) -> dict[str, Any]:
@@ -76,15 +110,13 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     if not (song.sings and song.singing):
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     vocals, rate = audio.read_raw(source)
-    voice, moved = convert_vocals(vocals, rate, song, converter, settings, context.report)
-    path = context.workdir / "voice.wav"
-    audio.write_float_wav(path, voice, rate)
-    sung_s = sum(span.end_s - span.start_s for span in song.singing)
-    facts = {
-        "voice": _facts(permitted),
-        "transposition": {"semitones": moved.semitones, "reason": moved.reason},
-    }
-    return Made({"voice": path}, f"{sung_s:.0f} s of singing as {settings.voice!r}; {moved.reason}", facts)
+    made = convert_vocals(vocals, rate, song, converter, settings, context.report)
+    files = {}
+    for name, samples in (("voice", made.voice), ("backing", made.backing)):
+        if samples is not None:
+            files[name] = context.workdir / f"{name}.wav"
+            audio.write_float_wav(files[name], samples, rate)
+    return Made(files, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made, settings)})
 
 
 def open_converter(permitted: Permit, models_dir: Path) -> Converter:
@@ -101,17 +133,27 @@ def open_converter(permitted: Permit, models_dir: Path) -> Converter:
 
 def convert_vocals(
     vocals: Samples, rate: int, song: Grid, converter: Converter, settings: ConvertSettings, report: Report
-) -> tuple[Samples, Transposition]:
-    """`vocals`, (channels, frames), with all singing in the converter's voice, and how far it was moved."""
+) -> Converted:
+    """`vocals`, (channels, frames), with their lead in the converter's voice, and what becomes of the backing."""
     pieces = cut_pieces(vocals, rate, song.singing)
-    passages = _heard(vocals, rate, pieces, settings)
+    lead, backing = _apart(vocals, rate, pieces, settings, part_of(report, 0, 6))
+    dry = over_pieces(
+        lead, pieces, lambda piece: dereverb(piece.of(lead), rate, settings.dereverb), part_of(report, 1, 6)
+    )
+    passages = _heard(dry, rate, pieces, settings, part_of(report, 2, 6))
     moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
-    sung_in = {passage.piece: passage for passage in passages}
-
-    def sing(piece: Piece) -> Samples:
-        return converter.convert(piece.of(vocals), rate, sung_in[piece].f0, moved.semitones)
-
-    return over_pieces(vocals, pieces, sing, part_of(report, 0, 1)), moved
+    sung = partial(
+        _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
+    )
+    voice = sung(dry, lead, passages, report=part_of(report, 3, 6))
+    if backing is not None and settings.backing == "convert":
+        others = _heard(backing, rate, pieces, settings, part_of(report, 4, 6))
+        backing = sung(backing, backing, others, report=part_of(report, 5, 6))
+    report(6, 6)
+    found = backing is not None
+    return Converted(
+        voice, None if settings.backing == "mute" else backing, found, moved, _absolute(passages, rate)
+    )
 
 
 def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transpose: str) -> Transposition:
@@ -124,9 +166,89 @@ def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transp
     return converter.transposition(F0Track(np.concatenate(hz), np.concatenate(confidence)))
 
 
-def _heard(samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings) -> list[Passage]:
-    tracks = (track_f0(audio.to_mono(piece.of(samples)), rate, mend=settings.mend_f0) for piece in pieces)
-    return [Passage(piece, f0) for piece, f0 in zip(pieces, tracks, strict=True)]
+def _apart(
+    vocals: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+) -> tuple[Samples, Samples | None]:
+    """The lead, and the rest where a backing was found: both add up to the vocals."""
+    if not settings.split:
+        return vocals, None
+    lead = over_pieces(vocals, pieces, lambda piece: find_lead(piece.of(vocals), rate), report)
+    return lead, None if lead is vocals else vocals - lead
+
+
+def _heard(
+    samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+) -> list[Passage]:
+    """Each piece with its pitch, and with what is too doubtful to be sung."""
+    passages = []
+    for done, piece in enumerate(pieces):
+        report(done, len(pieces))
+        own = piece.of(samples)
+        f0 = track_f0(audio.to_mono(own), rate, mend=settings.mend_f0)
+        passages.append(Passage(piece, f0, find_doubtful(own, rate, f0) if settings.guard else ()))
+    return passages
+
+
+def _sing(
+    dry: Samples,
+    original: Samples,
+    passages: Sequence[Passage],
+    *,
+    converter: Converter,
+    rate: int,
+    key: str,
+    semitones: int,
+    settings: ConvertSettings,
+    report: Report,
+) -> Samples:
+    """`original` with each passage of `dry` in the other voice in its place."""
+    known = {passage.piece: passage for passage in passages}
+    room = measure_room(((piece.of(original), piece.of(dry)) for piece in known), rate)
+
+    def change(piece: Piece) -> Samples:
+        own, f0 = piece.of(dry), known[piece].f0
+        sung = converter.convert(own, rate, tune(f0, key, settings.tune), semitones)
+        if settings.carry_loudness:
+            sung = carry_loudness(sung, own, rate, f0)
+        sung = deess(sung, rate, settings.deess)
+        if room is not None:
+            sung = give_room(sung, room, rate, settings.room)
+        return fall_back(sung, piece.of(original), known[piece].doubtful, rate)
+
+    return over_pieces(original, list(known), change, report)
+
+
+def _absolute(passages: Sequence[Passage], rate: int) -> tuple[Span, ...]:
+    """What is doubtful, in s from the bounce's start; where pieces meet, one span."""
+    spans: list[Span] = []
+    for passage in passages:
+        start_s = passage.piece.start / rate
+        for span in passage.doubtful:
+            found = Span(round(start_s + span.start_s, 2), round(start_s + span.end_s, 2))
+            if spans and found.start_s <= spans[-1].end_s:
+                found = Span(spans.pop().start_s, found.end_s)
+            spans.append(found)
+    return tuple(spans)
+
+
+def _detail(made: Converted, song: Grid, settings: ConvertSettings) -> str:
+    sung_s = sum(span.end_s - span.start_s for span in song.singing)
+    told = f"{sung_s:.0f} s of singing as {settings.voice!r}; {made.transposition.reason}"
+    if made.has_backing:
+        told += f"; backing: {settings.backing}"
+    if made.left_as_sung:
+        left_s = sum(span.end_s - span.start_s for span in made.left_as_sung)
+        told += f"; {left_s:.1f} s left as sung, where no single voice was heard for sure"
+    return told
+
+
+def _told(made: Converted, settings: ConvertSettings) -> dict[str, Any]:
+    """For the report and for scripts."""
+    return {
+        "backing": settings.backing if made.has_backing else None,
+        "transposition": asdict(made.transposition),
+        "left_as_sung": [asdict(span) for span in made.left_as_sung],
+    }
 
 
 def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:

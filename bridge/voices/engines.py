@@ -13,7 +13,7 @@ from bridge.voices.consent import Permit, check_permit
 from bridge.voices.converter import Converter
 from bridge.voices.folder import CARD, read_card
 
-ENGINES: Mapping[str, Callable[[Permit, Path], Converter]] = {sovits.ENGINE: sovits.open_sovits}
+ENGINES: Mapping[str, Callable[[Permit, Path], Converter]] = {sovits.ENGINE: sovits.SovitsVoice}
 
 
 def open_voice(permit: Permit, models_dir: Path) -> Converter:

@@ -289,7 +289,7 @@ def _check_whole(place: Path, card: VoiceCard) -> None:
         raise VoiceError(
             f"{CARD}: engine = {card.engine!r} is not known here, only {sovits.ENGINE}. Update dawbridge."
         )
-    sovits.load_voice(place, card)
+    sovits.check_voice(place, card)
 
 
 @contextmanager

@@ -54,12 +54,12 @@ def sung_spans(mono: Mono, rate_hz: int, f0: F0Track) -> list[tuple[int, int]]:
 def cuts(level: npt.NDArray[np.float64], longest: int) -> list[int]:
     """Where to cut something of len(level) hops: 0, ..., len(level), no more than `longest` apart.
 
-    Each cut is at the lowest `level` in the second half of what would be the longest chunk.
+    Each cut is at the lowest `level` in the second half of what would be the longest chunk, the last of several.
     """
     found = [0]
     while level.size - found[-1] > longest:
         earliest, latest = found[-1] + longest // 2, found[-1] + longest
-        found.append(earliest + int(np.argmin(level[earliest:latest])))
+        found.append(latest - 1 - int(np.argmin(level[earliest:latest][::-1])))
     return [*found, level.size]
 
 

@@ -115,14 +115,18 @@ def _is_octaves_off(pitch: Any, f0: F0Track, ratio: float) -> bool:
 
 
 def _moved_cents(samples: Samples, sample_rate_hz: int, f0: F0Track) -> npt.NDArray[np.float64] | None:
-    """By how much the given f0 lies above the one that the trackers hear, per hop; None where nowhere."""
+    """By how much the given f0 lies above the one that the trackers hear, per hop; None where nowhere.
+
+    Whole octaves don't count: they say where the pitch is, and how far it moves `semitones` says.
+    """
     mono = to_mono(samples)
     heard = track_f0(mono, sample_rate_hz)
     if any(np.array_equal(own.hz, f0.hz) for own in (heard, track_f0(mono, sample_rate_hz, mend=False))):
         return None
     both = (heard.hz > 0) & (f0.hz > 0)
     ratios = np.where(both, f0.hz / np.maximum(heard.hz, 1.0), 1.0)
-    return np.asarray(1200.0 * np.log2(ratios))
+    cents = 1200.0 * np.log2(ratios)
+    return np.asarray(cents - 1200.0 * np.round(cents / 1200.0))
 
 
 def _voiced(pitch: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -133,7 +137,8 @@ def _voiced(pitch: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64
 
 def _at(values: npt.NDArray[np.float64], times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The value of the hop nearest to each time."""
-    return values[np.clip(np.round(times_s / HOP_S).astype(int), 0, values.size - 1)]
+    hops = np.clip(np.round(times_s / HOP_S).astype(int), 0, values.size - 1)
+    return np.asarray(values[hops])
 
 
 def _manipulation(mid: Any, pitch: Any, pitch_factor: float, duration_factor: float) -> Any:

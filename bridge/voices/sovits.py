@@ -37,6 +37,7 @@ CHUNK_S = 10.0
 CONTEXT_S = 0.25  # what a chunk sees of its neighbours at either end
 JOIN_S = 0.05
 GAP_FADE_S = 0.03
+UNHEARD_S = 0.15  # of the margin before a span, which is context and fade
 NOISE_SCALE = 0.4  # of the latent; the package's own default
 SEED = 1
 ONLY_FOR_TRAINING = ("enc_q.", "f0_decoder.")
@@ -57,22 +58,26 @@ class Network:
 
 
 class SovitsVoice:
-    """A `Converter`. It asks for the consent before each passage."""
+    """A `Converter`. It asks for the consent before each passage; nothing else in this module makes a sound."""
 
     def __init__(
-        self,
-        permit: Permit,
-        card: VoiceCard,
-        network: Network,
-        encoder: Encoder,
-        today: Callable[[], datetime.date],
+        self, permit: Permit, models_dir: Path, today: Callable[[], datetime.date] = datetime.date.today
     ) -> None:
+        """The permitted voice, its network and encoder loaded once per process.
+
+        Raises:
+            TypeError: `permit` is none.
+            Refused: (`no_consent`) it holds no more.
+            VoiceError, ModelError: the voice's files or its encoder are missing or not what they should be.
+        """
         check_permit(permit, today())
+        if permit.folder is None:
+            raise VoiceError(f"{permit.voice!r} is a built-in character, not a trained voice.")
         self._permit = permit
-        self._card = card
-        self._network = network
-        self._encoder = encoder
         self._today = today
+        self._card = folder.read_card(permit.folder)
+        self._network = _kept(permit.folder, self._card)
+        self._encoder = _encoder(permit.folder, self._card, self._network.config, models_dir)
 
     def transposition(self, f0: F0Track) -> Transposition:
         """See `Converter.transposition`."""
@@ -107,9 +112,9 @@ class SovitsVoice:
             last = min(hops, int((end / rate_hz + margin) / self._network.hop_s) + 1)
             part = slice(first, last)
             features = self._features(mono, rate_hz, first, last)
-            voice = sing(self._network, features, hz[part], voiced[part])
-            # Spans are further apart than their margins are long; only the margins may overlap.
-            edge = round(CONTEXT_S / 2 / self._network.hop_s) * data.hop_length if first else 0
+            voice = _sing(self._network, features, hz[part], voiced[part])
+            # The margins of two spans may overlap, what is heard of them doesn't: they are a gap apart.
+            edge = round(UNHEARD_S / self._network.hop_s) * data.hop_length if first else 0
             out[first * data.hop_length + edge : last * data.hop_length] = voice[edge:]
         return cast(Mono, fit_length(resample(out[None], data.sampling_rate, rate_hz), mono.size)[0])
 
@@ -117,73 +122,11 @@ class SovitsVoice:
         """What is sung at the network's frames [first, last), (last - first, dims)."""
         hop_s = self._network.hop_s
         start, end = round(first * hop_s * rate_hz), round(last * hop_s * rate_hz)
-        heard = resample(mono[None, start:end], rate_hz, encoders.RATE_HZ)[0]
+        heard = resample(mono[None, start:end], rate_hz, encoders.RATE_HZ)
+        heard = fit_length(heard, max(1, round((last - first) * hop_s * encoders.RATE_HZ)))[0]
         found = self._encoder(heard)
         rows = (np.arange(last - first) * (hop_s * encoders.RATE_HZ / encoders.HOP_FRAMES)).astype(int)
         return cast(Features, found[np.minimum(rows, len(found) - 1)])
-
-
-def open_sovits(
-    permit: Permit, models_dir: Path, today: Callable[[], datetime.date] = datetime.date.today
-) -> SovitsVoice:
-    """The permitted voice, its network and encoder loaded once per process.
-
-    Raises:
-        TypeError: `permit` is none.
-        Refused: (`no_consent`) it holds no more.
-        VoiceError, ModelError: the voice's files or its encoder are missing or not what they should be.
-    """
-    check_permit(permit, today())
-    if permit.folder is None:
-        raise VoiceError(
-            f"{permit.voice!r} is a built-in character, not a trained voice. Use its own engine."
-        )
-    card = folder.read_card(permit.folder)
-    network = _kept(permit.folder, card)
-    data, dims = network.config.data, network.config.model.ssl_dim
-    encoder = encoders.open_encoder(
-        card.encoder,
-        models_dir,
-        folder=Path(card.encoder_folder) if card.encoder_folder else None,
-        final_proj=data.contentvec_final_proj,
-    )
-    if encoder.dims != dims:
-        raise VoiceError(
-            f"The voice {permit.voice!r} was trained on {dims} features, the encoder {card.encoder} gives {encoder.dims}. "
-            f"Correct encoder in {permit.folder / folder.CARD}."
-        )
-    return SovitsVoice(permit, card, network, encoder, today)
-
-
-def sing(
-    network: Network, features: Features, hz: npt.NDArray[np.float32], voiced: npt.NDArray[np.float32]
-) -> Mono:
-    """What the network makes of a passage of `n` frames: (n * hop_length,) float32 at its own rate.
-
-    `features` (n, dims), `hz` (n,) with no holes where anything is voiced, `voiced` (n,) 1.0 or 0.0. Longer passages
-    are sung in chunks. Noise and the phase of the pitch belong to the passage, not to the chunk, so that neighbours
-    agree where they overlap.
-    """
-    import torch
-
-    data, model = network.config.data, network.config.model
-    hops, hop = len(hz), data.hop_length
-    noise = torch.randn(model.inter_channels, hops, generator=torch.Generator().manual_seed(SEED))
-    turns = np.concatenate(([0.0], np.cumsum(hz.astype(np.float64) * hop / model.sampling_rate)))
-    level = np.square(features, dtype=np.float64).mean(axis=1) * 1e-6 + voiced  # cut in what is unvoiced
-    context, half_join = (max(1, round(seconds / network.hop_s)) for seconds in (CONTEXT_S, JOIN_S / 2))
-    edges = passages.cuts(level, round(CHUNK_S / network.hop_s))
-    out = np.zeros(hops * hop, dtype=np.float32)
-    for start, end in itertools.pairwise(edges):
-        seen = slice(max(0, start - context), min(hops, end + context))
-        piece = _sing_chunk(
-            network, features[seen], hz[seen], voiced[seen], noise[:, seen], turns[seen.start]
-        )
-        fade = 2 * half_join if start else 0
-        first, last = start - (half_join if start else 0), min(hops, end + half_join)
-        kept = piece[(first - seen.start) * hop : (last - seen.start) * hop]
-        passages.join(out, kept, first * hop, fade * hop)
-    return out
 
 
 def build_network(config: SovitsConfig) -> Any:
@@ -220,47 +163,13 @@ def check_tensors(config: SovitsConfig, shapes: Mapping[str, tuple[int, ...]], w
         )
 
 
-def load_network(config: SovitsConfig, tensors: Mapping[str, Any], speaker: int) -> Network:
-    """The network with `tensors`, which `check_tensors` has let through, to sing as the speaker of that row.
-
-    Weight norm is worked out once for all.
-    """
-    import torch
-
-    module = build_network(config)
-    module.load_state_dict(dict(tensors), assign=True)
-    with _quietly():
-        for part in module.modules():
-            if any(type(hook).__name__ == "WeightNorm" for hook in part._forward_pre_hooks.values()):
-                torch.nn.utils.remove_weight_norm(part)
-    if config.model.type_ == "hifi-gan":
-        module.dec.m_source.l_sin_gen = _sine_source(module.dec.m_source.l_sin_gen)
-    module.requires_grad_(False)
-    return Network(module, module.emb_g.weight[speaker][None, :, None].clone(), config)
-
-
-def load_voice(voice: Path, card: VoiceCard) -> Network:
-    """The network of a voice folder, its files found to be what its card names.
+def check_voice(voice: Path, card: VoiceCard) -> None:
+    """That the files of a voice folder are what its card names, and belong together.
 
     Raises:
         VoiceError: one is missing, changed, or does not belong to the other.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    path = voice / folder.MODEL
-    config = read_config(
-        folder.read_verified(voice, folder.CONFIG, card.config_sha256), str(voice / folder.CONFIG)
-    )
-    if card.speaker not in config.speakers:
-        names = ", ".join(config.speakers)
-        raise VoiceError(f"{voice / folder.CARD}: speaker = {card.speaker!r} is none of: {names}.")
-    try:
-        tensors = load(folder.read_verified(voice, folder.MODEL, card.model_sha256))
-    except SafetensorError as exc:
-        raise VoiceError(f"{path} is no safetensors file ({exc}). Import or train the voice again.") from exc
-    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
-    return load_network(config, tensors, config.speakers[card.speaker])
+    _load_voice(voice, card)
 
 
 @functools.cache
@@ -317,8 +226,74 @@ def _no_extension() -> types.ModuleType:
 
 @functools.lru_cache(maxsize=2)
 def _kept(voice: Path, card: VoiceCard) -> Network:
-    """As `load_voice`, once per process: the card names the files' digests."""
-    return load_voice(voice, card)
+    """As `_load_voice`, once per process: the card names the files' digests."""
+    return _load_voice(voice, card)
+
+
+def _load_voice(voice: Path, card: VoiceCard) -> Network:
+    """The network of a voice folder, its files found to be what its card names."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = voice / folder.MODEL
+    config = read_config(
+        folder.read_verified(voice, folder.CONFIG, card.config_sha256), str(voice / folder.CONFIG)
+    )
+    if card.speaker not in config.speakers:
+        names = ", ".join(config.speakers)
+        raise VoiceError(f"{voice / folder.CARD}: speaker = {card.speaker!r} is none of: {names}.")
+    try:
+        tensors = load(folder.read_verified(voice, folder.MODEL, card.model_sha256))
+    except SafetensorError as exc:
+        raise VoiceError(f"{path} is no safetensors file ({exc}). Import or train the voice again.") from exc
+    check_tensors(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
+    return _load_network(config, tensors, config.speakers[card.speaker])
+
+
+def _encoder(voice: Path, card: VoiceCard, config: SovitsConfig, models_dir: Path) -> Encoder:
+    encoder = encoders.open_encoder(
+        card.encoder,
+        models_dir,
+        folder=Path(card.encoder_folder) if card.encoder_folder else None,
+        final_proj=config.data.contentvec_final_proj,
+    )
+    if encoder.dims != config.model.ssl_dim:
+        raise VoiceError(
+            f"The voice {voice.name!r} was trained on {config.model.ssl_dim} features, the encoder {card.encoder} gives "
+            f"{encoder.dims}. Correct encoder in {voice / folder.CARD}."
+        )
+    return encoder
+
+
+def _sing(
+    network: Network, features: Features, hz: npt.NDArray[np.float32], voiced: npt.NDArray[np.float32]
+) -> Mono:
+    """What the network makes of a passage of `n` frames: (n * hop_length,) float32 at its own rate.
+
+    `features` (n, dims), `hz` (n,) with no holes where anything is voiced, `voiced` (n,) 1.0 or 0.0. Longer passages
+    are sung in chunks. Noise and the phase of the pitch belong to the passage, not to the chunk, so that neighbours
+    agree where they overlap.
+    """
+    import torch
+
+    data, model = network.config.data, network.config.model
+    hops, hop = len(hz), data.hop_length
+    noise = torch.randn(model.inter_channels, hops, generator=torch.Generator().manual_seed(SEED))
+    turns = np.concatenate(([0.0], np.cumsum(hz.astype(np.float64) * hop / model.sampling_rate)))
+    level = np.square(features, dtype=np.float64).mean(axis=1) * 1e-6 + voiced  # cut in what is unvoiced
+    context, half_join = (max(1, round(seconds / network.hop_s)) for seconds in (CONTEXT_S, JOIN_S / 2))
+    edges = passages.cuts(level, round(CHUNK_S / network.hop_s))
+    out = np.zeros(hops * hop, dtype=np.float32)
+    for start, end in itertools.pairwise(edges):
+        seen = slice(max(0, start - context), min(hops, end + context))
+        piece = _sing_chunk(
+            network, features[seen], hz[seen], voiced[seen], noise[:, seen], turns[seen.start]
+        )
+        fade = 2 * half_join if start else 0
+        first, last = start - (half_join if start else 0), min(hops, end + half_join)
+        kept = piece[(first - seen.start) * hop : (last - seen.start) * hop]
+        passages.join(out, kept, first * hop, fade * hop)
+    return out
 
 
 def _sing_chunk(
@@ -350,6 +325,25 @@ def _sing_chunk(
             module.dec.m_source.l_sin_gen.start_turns = start_turns
             sound = module.dec(latent, g=network.singer, f0=pitch)
         return cast(Mono, sound[0, 0].numpy())
+
+
+def _load_network(config: SovitsConfig, tensors: Mapping[str, Any], speaker: int) -> Network:
+    """The network with `tensors`, which `check_tensors` has let through, to sing as the speaker of that row.
+
+    Weight norm is worked out once for all.
+    """
+    import torch
+
+    module = build_network(config)
+    module.load_state_dict(dict(tensors), assign=True)
+    with _quietly():
+        for part in module.modules():
+            if any(type(hook).__name__ == "WeightNorm" for hook in part._forward_pre_hooks.values()):
+                torch.nn.utils.remove_weight_norm(part)
+    if config.model.type_ == "hifi-gan":
+        module.dec.m_source.l_sin_gen = _sine_source(module.dec.m_source.l_sin_gen)
+    module.requires_grad_(False)
+    return Network(module, module.emb_g.weight[speaker][None, :, None].clone(), config)
 
 
 def _sine_source(original: Any) -> Any:
