@@ -61,12 +61,12 @@ def test_a_join_of_the_same_changes_nothing() -> None:
     assert np.allclose(out, whole, atol=1e-6)
 
 
-def test_weights_fade_just_outside_the_spans() -> None:
-    found = passages.weights([(100, 200), (205, 300)], 400, 10)
-    assert found[100:200].min() == found[205:300].min() == 1.0
-    assert found[:90].max() == found[310:].max() == 0.0
-    assert 0.0 < found[95] < 1.0 and found[202] > 0.5 and np.abs(np.diff(found)).max() <= 0.1 + 1e-6
-    assert np.array_equal(passages.weights([(0, 50)], 50, 10), np.ones(50, dtype=np.float32))
+def test_a_weight_fades_just_outside_its_span() -> None:
+    found = passages.weight(10, 110, 130)
+    assert found.shape == (130,) and found.dtype == np.float32
+    assert found[10:110].min() == 1.0 and 0.0 < found[0] < 0.1 and 0.0 < found[-1] < 0.1
+    assert np.abs(np.diff(found)).max() <= 0.1 + 1e-6
+    assert np.array_equal(passages.weight(0, 50, 50), np.ones(50, dtype=np.float32))
 
 
 def test_the_centre_is_where_the_voice_is() -> None:

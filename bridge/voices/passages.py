@@ -6,7 +6,6 @@ that neither a step nor a dip is heard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -78,16 +77,11 @@ def join(out: Mono, piece: Mono, at: int, fade: int) -> None:
     out[at + fade : at + piece.size] = piece[fade:]
 
 
-def weights(spans: Sequence[tuple[int, int]], frames: int, fade: int) -> Mono:
-    """1.0 in `spans`, 0.0 outside, with straight fades of `fade` frames beyond their ends, (frames,)."""
-    found = np.zeros(frames, dtype=np.float32)
-    rise = (np.arange(fade, dtype=np.float32) + 0.5) / max(1, fade)
-    for start, end in spans:
-        found[start:end] = 1.0
-        before, after = found[max(0, start - fade) : start], found[end : end + fade]
-        np.maximum(before, rise[fade - before.size :], out=before)
-        np.maximum(after, rise[::-1][: after.size], out=after)
-    return found
+def weight(start: int, end: int, frames: int) -> Mono:
+    """1.0 in frames [start, end), straight fades to 0.0 at the first and the last frame, (frames,)."""
+    rise = (np.arange(start, dtype=np.float32) + 0.5) / max(1, start)
+    fall = (np.arange(frames - end, 0, -1, dtype=np.float32) - 0.5) / max(1, frames - end)
+    return np.concatenate([rise, np.ones(end - start, dtype=np.float32), fall])
 
 
 def centre(samples: Samples) -> Mono:

@@ -37,7 +37,6 @@ CHUNK_S = 10.0
 CONTEXT_S = 0.25  # what a chunk sees of its neighbours at either end
 JOIN_S = 0.05
 GAP_FADE_S = 0.03
-UNHEARD_S = 0.15  # of the margin before a span, which is context and fade
 NOISE_SCALE = 0.4  # of the latent; the package's own default
 SEED = 1
 ONLY_FOR_TRAINING = ("enc_q.", "f0_decoder.")
@@ -91,32 +90,37 @@ class SovitsVoice:
         """
         check_permit(self._permit, self._today())
         mono = passages.centre(samples)
-        spans = passages.sung_spans(mono, sample_rate_hz, f0)
-        sung = self._sing_spans(mono, sample_rate_hz, f0, semitones, spans)
-        weight = passages.weights(spans, mono.size, round(GAP_FADE_S * sample_rate_hz))
-        changed = sung * passages.balance(samples, sample_rate_hz)
-        return cast(Samples, samples + (changed - samples) * weight)
-
-    def _sing_spans(
-        self, mono: Mono, rate_hz: int, f0: F0Track, semitones: int, spans: list[tuple[int, int]]
-    ) -> Mono:
-        """The voice in each span and a fade beyond it, (frames,) at `rate_hz`."""
         data = self._network.config.data
-        hops = -(-mono.size * data.sampling_rate // (rate_hz * data.hop_length))
+        hops = -(-mono.size * data.sampling_rate // (sample_rate_hz * data.hop_length))
         hz, voiced = passages.on_grid(f0, hops, self._network.hop_s)
         hz *= np.float32(2.0 ** (semitones / 12))
-        out = np.zeros(hops * data.hop_length, dtype=np.float32)
-        margin = GAP_FADE_S + CONTEXT_S
-        for start, end in spans:
-            first = max(0, int((start / rate_hz - margin) / self._network.hop_s))
-            last = min(hops, int((end / rate_hz + margin) / self._network.hop_s) + 1)
-            part = slice(first, last)
-            features = self._features(mono, rate_hz, first, last)
-            voice = _sing(self._network, features, hz[part], voiced[part])
-            # The margins of two spans may overlap, what is heard of them doesn't: they are a gap apart.
-            edge = round(UNHEARD_S / self._network.hop_s) * data.hop_length if first else 0
-            out[first * data.hop_length + edge : last * data.hop_length] = voice[edge:]
-        return cast(Mono, fit_length(resample(out[None], data.sampling_rate, rate_hz), mono.size)[0])
+        out, fade = samples.copy(), round(GAP_FADE_S * sample_rate_hz)
+        for start, end in passages.sung_spans(mono, sample_rate_hz, f0):
+            first, last = max(0, start - fade), min(mono.size, end + fade)
+            part = out[:, first:last]
+            sung = self._sing_span(mono, sample_rate_hz, hz, voiced, first, last)
+            changed = sung * passages.balance(samples[:, first:last], sample_rate_hz)
+            part += (changed - part) * passages.weight(start - first, end - first, part.shape[1])
+        return out
+
+    def _sing_span(
+        self,
+        mono: Mono,
+        rate_hz: int,
+        hz: npt.NDArray[np.float32],
+        voiced: npt.NDArray[np.float32],
+        start: int,
+        end: int,
+    ) -> Mono:
+        """The voice in frames [start, end), (end - start,) at `rate_hz`; it sees a little of what is around them."""
+        hop_s, data = self._network.hop_s, self._network.config.data
+        first = max(0, int((start / rate_hz - CONTEXT_S) / hop_s))
+        last = min(len(hz), int((end / rate_hz + CONTEXT_S) / hop_s) + 1)
+        features = self._features(mono, rate_hz, first, last)
+        voice = _sing(self._network, features, hz[first:last], voiced[first:last])
+        there = resample(voice[None], data.sampling_rate, rate_hz)
+        skipped = start - round(first * hop_s * rate_hz)
+        return cast(Mono, fit_length(there[:, skipped:], end - start)[0])
 
     def _features(self, mono: Mono, rate_hz: int, first: int, last: int) -> Features:
         """What is sung at the network's frames [first, last), (last - first, dims)."""
