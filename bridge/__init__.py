@@ -5,6 +5,7 @@
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
 | `control_verbs` | the verbs that ask something of the daemon: `jobs`, `again`, `clean`, `peers` |
+| `training_verbs` | the verbs that train a voice: add, train |
 | `voice_verbs` | the verbs of voices: list, import, test, consent |
 | `autostart_verbs` | the verb `autostart` |
 | `install_verbs` | the verb `install-scripts` |

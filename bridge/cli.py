@@ -46,6 +46,7 @@ from bridge.terminal import (
     tuned_table,
     work_bar,
 )
+from bridge.training_verbs import add, train
 from bridge.voice_verbs import voices_app
 
 app = typer.Typer(
@@ -245,6 +246,8 @@ def score(
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(voices_app, name="voices")
+voices_app.command()(add)
+voices_app.command()(train)
 app.add_typer(autostart_app, name="autostart")
 app.command()(again)
 app.command()(clean)

@@ -142,12 +142,25 @@ def consent(
     as_json: AsJson = False,
 ) -> None:
     """Write down whose voice it is and what they agreed to; asks for what no option says."""
-    from bridge.voices.consent import SCOPES, Consent, write_consent
+    from bridge.voices.consent import write_consent
     from bridge.voices.shelf import look_up
 
     look_up(name, folders().voices, datetime.date.today())
+    given = agreed(owner, given_by, statement, scope, expires)
+    digest = write_consent(name, given, folders().voices)
+    _tell_consent(name, given, digest, as_json)
+
+
+def agreed(owner: str, given_by: str, statement: str, scope: str, expires: str | None) -> Consent:
+    """A consent given today; asks for what is empty.
+
+    Raises:
+        UsageError: something is missing and nobody can be asked.
+    """
+    from bridge.voices.consent import SCOPES, Consent
+
     owner = owner or _ask("--owner", "Whose voice is it?")
-    given = Consent(
+    return Consent(
         owner=owner,
         given_by=given_by or _ask("--given-by", "Who consents?", owner),
         statement=statement or _ask("--statement", "What did they agree to, in their own words?"),
@@ -157,8 +170,6 @@ def consent(
             _ask("--expires", "Until which day (empty: until revoked)?", "") if expires is None else expires
         ),
     )
-    digest = write_consent(name, given, folders().voices)
-    _tell_consent(name, given, digest, as_json)
 
 
 @voices_app.command()
