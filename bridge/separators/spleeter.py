@@ -11,7 +11,7 @@ import functools
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from bridge import weights
 from bridge.audio import Samples
 from bridge.errors import ModelError
 from bridge.separators.spectral import Report, Spectrum, mask_sounds
+from bridge.threads import compute_threads
 
 RATE_HZ = 44_100
 """The rate the networks were trained at."""
@@ -128,8 +129,11 @@ def unet_graph(net: Weights) -> bytes:
 def _session(models_dir: Path, net: int) -> Any:
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = compute_threads()
+    options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(
-        unet_graph(_load(models_dir, net)), providers=["CPUExecutionProvider"]
+        unet_graph(_load(models_dir, net)), options, providers=["CPUExecutionProvider"]
     )
 
 
@@ -138,7 +142,12 @@ def _vocal_mask(nets: tuple[Any, ...], magnitude: Spectrum) -> Spectrum:
     count = magnitude.shape[1]
     seen = np.zeros((1, 2, BLOCK, SEEN_BINS), dtype=np.float32)
     seen[0, :, :count] = magnitude[:, :, :SEEN_BINS]
-    vocals, music = (net.run(None, {"magnitude": seen})[0][0, :, :count] ** 2 for net in nets)
+    return ratio_mask([net.run(None, {"magnitude": seen})[0][0] for net in nets], magnitude)
+
+
+def ratio_mask(heard: Sequence[Array], magnitude: Spectrum) -> Spectrum:
+    """From what the networks for vocals and for the rest let through, each (2, BLOCK, SEEN_BINS)."""
+    vocals, music = (sound[:, : magnitude.shape[1]] ** 2 for sound in heard)
     low = (vocals + 0.5e-10) / (vocals + music + 1e-10)
     mask = np.empty_like(magnitude)
     mask[:, :, :SEEN_BINS] = low
