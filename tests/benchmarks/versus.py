@@ -131,7 +131,7 @@ def _process(way: str, threads: int) -> Iterator[Connection]:
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, way), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, way))
     process.start()
     theirs.close()
     for name, value in before.items():
@@ -142,8 +142,8 @@ def _process(way: str, threads: int) -> Iterator[Connection]:
     try:
         yield ours
     finally:
-        ours.close()
-        process.join(5.0)
+        ours.close()  # a way may have started processes of its own, which end with it
+        process.join(30.0)
         process.kill()
 
 
