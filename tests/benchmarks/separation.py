@@ -24,7 +24,7 @@ from tests.benchmarks.versus import Work, machine, table, tell, turn_by_turn
 from tests.song_a import true_stem
 
 MODELS = "DAWBRIDGE_BENCHMARK_MODELS"
-SECONDS = {"htdemucs": 24.0, "spleeter": 38.0}
+SECONDS = {"htdemucs": 23.0, "spleeter": 38.0}
 GOAL = 0.70
 LEAST_DB = 60.0
 

@@ -39,6 +39,7 @@ FOLDER = "DAWBRIDGE_BENCHMARK_SONG"
 SECONDS = 38.0
 GOAL = 0.6
 STAGES = 9
+_OPEN: list[contextlib.AsyncExitStack] = []  # what must outlive the function that opened it
 
 
 def main() -> int:
@@ -99,6 +100,7 @@ def ours() -> Work:
     stack = contextlib.AsyncExitStack()
     places: Folders = folders()
     shop = loop.run_until_complete(stack.enter_async_context(open_workshop(places)))
+    _OPEN.append(stack)
     counter = itertools.count(1)
 
     async def one(path: Path) -> JobResult:
