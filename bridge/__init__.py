@@ -66,6 +66,7 @@
 | `child` | foreign code in a process of its own, with a time limit |
 | `grid` | the artifact that holds tempo, key and singing |
 | `progress` | progress of work that has parts |
+| `threads` | on how many threads a stage may compute |
 | `names` | what a file name tells, and what the folder is called |
 | `events` | file system events of a changing set of folders |
 | `settle` | has a file come to rest? a state machine without a clock |

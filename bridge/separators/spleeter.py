@@ -11,7 +11,7 @@ import functools
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from bridge import weights
 from bridge.audio import Samples
 from bridge.errors import ModelError
 from bridge.separators.spectral import Report, Spectrum, mask_sounds
+from bridge.threads import compute_threads
 
 RATE_HZ = 44_100
 """The rate the networks were trained at."""
@@ -29,6 +30,8 @@ RATE_HZ = 44_100
 BLOCK = 512  # frames of the spectrum in one look of the networks: 11.9 s
 SEEN_BINS = 1024  # they see up to 11 kHz
 TOP_BINS = 64  # the mean of their mask stands for everything above
+PHASES = {"00": [1, 1, 0, 0], "01": [1, 1, 0, 1], "10": [1, 1, 1, 0], "11": [1, 1, 1, 1]}
+"""Row and column of an upsampled pixel, and the border its convolution needs: top, left, bottom, right."""
 NORM_EPSILON = 1e-3
 LEAK = 0.2
 
@@ -94,6 +97,30 @@ def unet_graph(net: Weights) -> bytes:
         given = parameters(layer, "weight", "bias", "running_mean", "running_var")
         return add("BatchNormalization", [x, *given], out, epsilon=NORM_EPSILON)
 
+    shapes: dict[str, Any] = {}
+
+    def reshape(x: str, shape: tuple[int, ...], out: str) -> str:
+        shapes[f"{out}.shape"] = np.array(shape, np.int64)
+        return add("Reshape", [x, f"{out}.shape"], out)
+
+    def upsample(i: int, x: str) -> str:
+        bias = f"up{i}.0.bias"
+        if i == 6:  # of one channel only, so that nothing is gained
+            add("ConvTranspose", [x, "up6.0.weight", bias], "t6", strides=[2, 2], pads=[1, 1, 2, 2])
+            return add("Relu", ["t6"], "r6")
+        phases = []
+        for phase, pads in PHASES.items():
+            add("Conv", [x, f"up{i}.{phase}", bias], f"t{i}.{phase}", pads=pads)
+            phases.append(add("Relu", [f"t{i}.{phase}"], f"r{i}.{phase}"))
+        add("Concat", phases, f"p{i}", axis=1)
+        # (row, column, channels, rows, columns) -> (channels, rows, row, columns, column)
+        channels, rows, columns = len(net[bias]), BLOCK >> (6 - i + 1), SEEN_BINS >> (6 - i + 1)
+        reshape(f"p{i}", (2, 2, channels * rows * columns), f"p{i}.a")
+        add("Transpose", [f"p{i}.a"], f"p{i}.b", perm=[0, 2, 1])
+        reshape(f"p{i}.b", (2, channels * rows, 2 * columns), f"p{i}.c")
+        add("Transpose", [f"p{i}.c"], f"p{i}.d", perm=[1, 0, 2])
+        return reshape(f"p{i}.d", (1, channels, 2 * rows, 2 * columns), f"r{i}")
+
     x = "magnitude"
     skips: list[str] = []
     for i in range(1, 7):
@@ -102,15 +129,15 @@ def unet_graph(net: Weights) -> bytes:
         x = add("LeakyRelu", [normalise(f"down{i}_act.0", f"d{i}", f"n{i}")], f"a{i}", alpha=LEAK)
     x = skips.pop()
     for i in range(1, 7):
-        conv = parameters(f"up{i}.0", "weight", "bias")
-        add("ConvTranspose", [x, *conv], f"t{i}", strides=[2, 2], pads=[1, 1, 2, 2])
-        x = normalise(f"up{i}.3", add("Relu", [f"t{i}"], f"r{i}"), f"u{i}")
+        x = normalise(f"up{i}.3", upsample(i, x), f"u{i}")
         if skips:
             x = add("Concat", [skips.pop(), x], f"c{i}", axis=1)
     conv = parameters("up7.0", "weight", "bias")
     add("Conv", [x, *conv], "logit", dilations=[2, 2], pads=[3, 3, 3, 3])
     add("Mul", [add("Sigmoid", ["logit"], "mask"), "magnitude"], "masked")
 
+    net = {**net, **{name: value for i in range(1, 6) for name, value in _phases(net, f"up{i}").items()}}
+    net |= shapes
     used = {name for node in nodes for name in node.input}
     shape = [1, 2, BLOCK, SEEN_BINS]
     graph = helper.make_graph(
@@ -124,21 +151,46 @@ def unet_graph(net: Weights) -> bytes:
     return cast(bytes, model.SerializeToString())
 
 
+def _phases(net: Weights, layer: str) -> dict[str, Array]:
+    """A transposed convolution of stride 2 as four small ones, for even and odd rows and columns of its output.
+
+    An even row comes from taps 3 and 1, an odd one from taps 4, 2 and 0; onnxruntime's transposed convolution
+    takes twice as long as these.
+    """
+    weight = net[f"{layer}.0.weight"].swapaxes(0, 1)  # (in, out, 5, 5) -> (out, in, 5, 5)
+    taps = (slice(3, None, -2), slice(4, None, -2))
+    return {
+        f"{layer}.{row}{column}": np.ascontiguousarray(weight[:, :, taps[row], taps[column]])
+        for row in (0, 1)
+        for column in (0, 1)
+    }
+
+
 @functools.lru_cache(maxsize=2)
 def _session(models_dir: Path, net: int) -> Any:
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = compute_threads()
+    options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(
-        unet_graph(_load(models_dir, net)), providers=["CPUExecutionProvider"]
+        unet_graph(_load(models_dir, net)), options, providers=["CPUExecutionProvider"]
     )
 
 
 def _vocal_mask(nets: tuple[Any, ...], magnitude: Spectrum) -> Spectrum:
     """The share of energy that is sung, 0..1, by Spleeter's ratio of squares."""
+    if not magnitude.any():  # of silence any share is silence
+        return magnitude
     count = magnitude.shape[1]
     seen = np.zeros((1, 2, BLOCK, SEEN_BINS), dtype=np.float32)
     seen[0, :, :count] = magnitude[:, :, :SEEN_BINS]
-    vocals, music = (net.run(None, {"magnitude": seen})[0][0, :, :count] ** 2 for net in nets)
+    return ratio_mask([net.run(None, {"magnitude": seen})[0][0] for net in nets], magnitude)
+
+
+def ratio_mask(heard: Sequence[Array], magnitude: Spectrum) -> Spectrum:
+    """From what the networks for vocals and for the rest let through, each (2, BLOCK, SEEN_BINS)."""
+    vocals, music = (sound[:, : magnitude.shape[1]] ** 2 for sound in heard)
     low = (vocals + 0.5e-10) / (vocals + music + 1e-10)
     mask = np.empty_like(magnitude)
     mask[:, :, :SEEN_BINS] = low

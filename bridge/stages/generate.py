@@ -7,8 +7,10 @@ the song's grid and in its key, follow its chords, and come rendered too.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from bridge.composing.arrangement import arrange_song, shared_with
 from bridge.composing.continuation import continue_song
 from bridge.composing.song import Song, read_song
 from bridge.composing.taste import DENSITIES, Taste
-from bridge.errors import PresetError
+from bridge.errors import Cancelled, PresetError
 from bridge.grid import read_grid
 from bridge.instruments import sound
 from bridge.instruments.render import render
@@ -41,6 +43,7 @@ STAGE_VERSION = "1"
 
 MOST_COPIED_NOTES = 12  # in a row
 MOST_SHARED = 0.5  # of an arrangement's pitched notes, with the song's own
+REPORT_S = 0.1
 DRAWS = 3  # at most, until one is new
 NOTHING = Phrase((), 0.0)
 TAIL_DB = -40.0  # under the loudest sample: what sounds below it is a tail, not music
@@ -153,18 +156,35 @@ def generate(
     makers = {"continue": (_continuation,), "arrange": (_arrangement,)}.get(
         settings.mode, (_continuation, _arrangement)
     )
-    files: dict[str, Path] = {}
-    pieces = []
-    for index, make in enumerate(makers):
-        piece = make(task, part_of(context.report, 2 * index, 2 * len(makers)))
-        files |= _write(
-            piece, task, found.key, context.workdir, part_of(context.report, 2 * index + 1, 2 * len(makers))
-        )
-        pieces.append(piece)
+    files, pieces = _make_all(makers, task, found.key, context)
     facts = _song_facts(song)
     for piece in pieces:
         facts |= piece.facts
     return Made(files, _detail(song, pieces), facts)
+
+
+def _make_all(
+    makers: Sequence[Callable[[Task, Report], Piece]], task: Task, key: str, context: Context
+) -> tuple[dict[str, Path], list[Piece]]:
+    """Write each piece while the one before it is rendered, which happens in a process of its own."""
+    stop = threading.Event()
+
+    def unless_stopped(_done: float, _total: float) -> None:
+        if stop.is_set():
+            raise Cancelled("cancelled")
+
+    pieces, rendered = [], []
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            for index, make in enumerate(makers):
+                piece = make(task, part_of(context.report, index, len(makers) + 1))
+                pieces.append(piece)
+                rendered.append(beside.submit(_write, piece, task, key, context.workdir, unless_stopped))
+            while wait(rendered, REPORT_S).not_done:
+                context.report(len(makers), len(makers) + 1)
+        finally:
+            stop.set()
+    return {name: path for written in rendered for name, path in written.result().items()}, pieces
 
 
 def _continuation(task: Task, report: Report) -> Piece:

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import ModelError
+from bridge.threads import compute_threads
 from bridge.transcribers.levels import level_after_db
+from bridge.transcribers.pitched_network import quick_network
 from bridge.transcribers.played import PlayedNote, in_order
 from bridge.types import ModelRef
 
@@ -80,22 +83,16 @@ def posteriorgrams(samples: Array, report: Report) -> Posteriorgrams:
 
     `report(done, total)` is called for each window of about 1.6 s and may raise.
     """
-    session = _session()
     step = WINDOW - OVERLAP_FRAMES * HOP
     margin = OVERLAP_FRAMES // 2
     padded = np.concatenate([np.zeros(margin * HOP, np.float32), samples[0]])
     starts = range(0, len(padded), step)
+    windows = (np.pad(padded[at : at + WINDOW], (0, max(0, at + WINDOW - len(padded)))) for at in starts)
     notes, onsets, seconds = [], [], []
-    for index, start in enumerate(starts):
+    for index, (start, (note, onset)) in enumerate(zip(starts, _hear_all(windows), strict=True)):
         report(index, len(starts))
-        window = padded[start : start + WINDOW]
-        window = np.pad(window, (0, WINDOW - len(window)))
-        note, onset = session.run(
-            ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"],
-            {"serving_default_input_2:0": window[np.newaxis, :, np.newaxis]},  # (1, WINDOW, 1)
-        )
-        notes.append(note[0, margin:-margin])
-        onsets.append(onset[0, margin:-margin])
+        notes.append(note[margin:-margin])
+        onsets.append(onset[margin:-margin])
         # A window's frames reach some milliseconds into the next one's, so time is counted per window.
         seconds.append((start + np.arange(len(notes[-1])) * HOP) / RATE_HZ)
     report(1, 1)
@@ -211,15 +208,37 @@ def _played(candidate: _Candidate, heard: Posteriorgrams, samples: Array) -> Pla
     return PlayedNote(start, max(end, start + LEAST_LENGTH_S), pitch, level_after_db(samples, pitch, start))
 
 
+def _hear_all(windows: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    """Notes and onsets of each window, in order, on as many threads as there are cores."""
+    with ThreadPoolExecutor(compute_threads()) as pool:
+        try:
+            yield from pool.map(lambda window: _hear(window) if window.any() else _silence(), windows)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _hear(window: Array) -> tuple[Array, Array]:
+    """(frames, 88) each, of WINDOW samples."""
+    given = {"serving_default_input_2:0": window[np.newaxis, :, np.newaxis]}  # (1, WINDOW, 1)
+    note, onset = _session().run(["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"], given)
+    return note[0], onset[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _silence() -> tuple[Array, Array]:
+    return _hear(np.zeros(WINDOW, np.float32))
+
+
 @functools.lru_cache(maxsize=1)
 def _session() -> Any:
-    """The network, loaded once per process. One thread was fastest: the windows are small."""
+    """The network, loaded once per process. One thread for each window was fastest: they are small."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(_model_path(), options, providers=["CPUExecutionProvider"])
+    network = quick_network(_model_path())
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 @functools.lru_cache(maxsize=1)
