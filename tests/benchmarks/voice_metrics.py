@@ -1,7 +1,7 @@
 """What is measured on voices: pitch against a truth, clicks, gaps, words, syllables.
 
 Nothing here takes part in the pipeline, whose trackers are Praat and swift-f0: pitch is heard by CREPE's small network
-(Kim et al. 2018) under a Viterbi search, and made finer by the sound's own correlation, and words by pocketsphinx and
+(Kim et al. 2018) under a Viterbi search that lets octaves leap, and made finer by the sound's own correlation, and words by pocketsphinx and
 Whisper. `tests/test_voice_metrics.py` proves each of them on signals with a known answer.
 """
 
@@ -26,10 +26,13 @@ Flags = npt.NDArray[np.bool_]
 
 LOWEST_HZ, HIGHEST_HZ = 50.0, 1100.0
 _CREPE_HZ = 16_000
+_CREPE_LOWEST_HZ = 10.0 * 2.0 ** (1997.3794084376191 / 1200.0)  # its bin 0; 20 cents to a bin
 _FINE_HZ = 32_000
 _PERIODIC = 0.35  # CREPE's periodicity from which a frame counts as voiced
 _SILENT_DB = 45.0  # under the loudest frames: not voiced
-_FINE_PERIODS = 2.0
+_JUMP_COST, _COST_PER_BIN = 3.0, 0.05  # in nepers: a real octave leap outweighs them in two or three hops
+_FINE_PERIODS = 2.5
+_MEDIAN_HOPS = 5  # against single hops that a consonant misleads
 _JUMP_CENTS = 150.0  # this near an octave off is an octave error
 _JUMP_HOPS = 2  # shorter ones nobody hears
 _SAME_JUMP_HOPS = 10
@@ -74,11 +77,12 @@ def track_f0(samples: Samples, rate_hz: int) -> Array:
     hop = round(HOP_S * _CREPE_HZ)
     hz, periodicity = torchcrepe.predict(
         torch.from_numpy(coarse), _CREPE_HZ, hop, LOWEST_HZ, HIGHEST_HZ, "tiny",
-        return_periodicity=True, batch_size=512, device="cpu", decoder=torchcrepe.decode.viterbi,
+        return_periodicity=True, batch_size=1024, device="cpu", decoder=_likeliest_path,
     )  # fmt: skip
     level_db = _levels_db(coarse[0], hop, hz.shape[1])
     voiced = (periodicity[0].numpy() > _PERIODIC) & (level_db > np.quantile(level_db, 0.98) - _SILENT_DB)
-    return finer(audio.resample(mono, rate_hz, _FINE_HZ)[0], np.where(voiced, hz[0].numpy().astype(np.float64), 0.0))
+    heard_hz = np.where(voiced, hz[0].numpy().astype(np.float64), 0.0)
+    return smooth(finer(audio.resample(mono, rate_hz, _FINE_HZ)[0], heard_hz))
 
 
 def finer(signal: npt.NDArray[np.float32], hz: Array) -> Array:
@@ -96,6 +100,17 @@ def finer(signal: npt.NDArray[np.float32], hz: Array) -> Array:
         bend = found[best - 1] - 2.0 * found[best] + found[best + 1]
         shift = (found[best - 1] - found[best + 1]) / (2.0 * bend) if bend < 0 else 0.0
         out[hop] = _FINE_HZ / (lags[best] + np.clip(shift, -0.5, 0.5))
+    return out
+
+
+def smooth(hz: Array) -> Array:
+    """Medians of five hops within each voiced stretch."""
+    from scipy.ndimage import median_filter
+
+    out = hz.copy()
+    edges = np.flatnonzero(np.diff(np.pad((hz > 0).astype(np.int8), 1)))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        out[start:end] = median_filter(hz[start:end], _MEDIAN_HOPS, mode="nearest")
     return out
 
 
@@ -240,6 +255,30 @@ def voicing_changes(samples_hz: Array, source_hz: Array) -> float:
     """Share of hops that are voiced in one of them only."""
     hops = min(samples_hz.size, source_hz.size)
     return float(((samples_hz[:hops] > 0) != (source_hz[:hops] > 0)).mean())
+
+
+def _likeliest_path(logits: Any) -> tuple[Any, Any]:
+    """A decoder for torchcrepe: (1, bins, hops) -> bins and Hz, (1, hops) each.
+
+    Its own Viterbi forbids leaps of more than 240 cents, so that octave jumps would go unseen; its argmax invents them.
+    """
+    import torch
+
+    gains = np.nan_to_num(torch.nn.functional.logsigmoid(logits)[0].T.numpy().astype(np.float64), neginf=-1e3)
+    bins = np.arange(gains.shape[1])
+    costs = np.minimum(_COST_PER_BIN * np.abs(bins[:, None] - bins[None]), _JUMP_COST)
+    came_from = np.zeros(gains.shape, dtype=np.intp)
+    score = gains[0]
+    for hop in range(1, len(gains)):
+        total = score - costs
+        came_from[hop] = total.argmax(axis=1)
+        score = total.max(axis=1) + gains[hop]
+    path = np.zeros(len(gains), dtype=np.int64)
+    path[-1] = score.argmax()
+    for hop in range(len(gains) - 1, 0, -1):
+        path[hop - 1] = came_from[hop, path[hop]]
+    hz = _CREPE_LOWEST_HZ * 2.0 ** (path / 60.0)
+    return torch.from_numpy(path)[None], torch.from_numpy(hz)[None]
 
 
 def _likeness(padded: Array, start: int, width: int, lag: int) -> float:
