@@ -10,7 +10,8 @@ import pytest
 from bridge import audio
 from bridge.audio import Samples
 from bridge.voices.character import CHARACTERS
-from bridge.voices.psola import change_voice
+from bridge.voices.f0 import F0Track, track_f0
+from bridge.voices.psola import CharacterVoice, change_voice
 from tests.song_a import RATE_HZ, lag_ms, true_stem
 
 SECONDS = 6.0
@@ -100,3 +101,24 @@ def test_other_rates_and_mono(rate_hz: int, sung: Samples) -> None:
     after = change_voice(mono, rate_hz, CHARACTERS["deep"])
     assert after.shape == mono.shape
     assert audio.rms_db(after) == pytest.approx(audio.rms_db(mono), abs=0.2)
+
+
+@pytest.mark.parametrize("mend", [True, False])
+def test_an_f0_that_is_what_is_sung_changes_not_one_bit(sung: Samples, mend: bool) -> None:
+    voice = CharacterVoice("bright", CHARACTERS["bright"])
+    heard = track_f0(audio.to_mono(sung), RATE_HZ, mend=mend)
+    moved = voice.transposition(heard)
+    assert moved.semitones == 0 and "'bright'" in moved.reason
+    converted = voice.convert(sung, RATE_HZ, heard, moved.semitones)
+    assert np.array_equal(converted, change_voice(sung, RATE_HZ, CHARACTERS["bright"]))
+
+
+@pytest.mark.parametrize("semitones", [0, -12])
+def test_what_shall_be_sung_is_sung(sung: Samples, semitones: int) -> None:
+    heard = track_f0(audio.to_mono(sung), RATE_HZ)
+    sharper = F0Track(heard.hz * 2 ** (40 / 1200), heard.confidence)
+    voice = CharacterVoice("deep", CHARACTERS["deep"]).convert(sung, RATE_HZ, sharper, semitones)
+    before, after = _pitch_hz(sung), _pitch_hz(voice)
+    both = (before > 0) & (after > 0)
+    cents = 1200 * np.log2(after[both] / before[both]) - 100 * semitones
+    assert np.median(cents) == pytest.approx(40, abs=4)

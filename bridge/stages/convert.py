@@ -7,45 +7,69 @@ are worked on in pieces cut at their quietest moments.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bridge import audio
 from bridge.audio import Samples
 from bridge.config import read_toml
 from bridge.errors import StageError
 from bridge.grid import read_grid
+from bridge.progress import Report, part_of
 from bridge.settings import setting
-from bridge.types import Artifact, Context, Made, Skip, Span
+from bridge.types import Artifact, Context, Grid, Made, Skip, Span
 from bridge.voices import psola
 from bridge.voices.character import CHARACTERS
 from bridge.voices.consent import Permit, require_consent
+from bridge.voices.converter import Converter, Transposition
+from bridge.voices.deess import deess
+from bridge.voices.f0 import F0Track, track_f0
+from bridge.voices.guard import fall_back, find_doubtful
+from bridge.voices.loudness import carry_loudness
+from bridge.voices.pieces import Piece, cut_pieces, over_pieces
+from bridge.voices.tuning import tune
 
-STAGE_VERSION = "1"
-FADE_S = 0.05  # from the original into the voice, just outside each sung span
-LONGEST_PIECE_S = 20.0
-QUIET_WINDOW_S = 0.05
+STAGE_VERSION = "2"
 
 
 @dataclass(frozen=True)
 class ConvertSettings:
-    """Which voice."""
+    """Which voice, and what is done to the singing before and after it is converted."""
 
     voice: str = setting("deep", help="a character (deep, bright, giant) or a folder among your voices")
+    transpose: str = setting(
+        "auto",
+        choices=("auto", "0", "12", "-12"),
+        help="semitones for the whole song; auto: as suits the voice",
+    )
+    mend_f0: bool = setting(True, help="two pitch trackers mend each other's octave errors")
+    tune: float = setting(0.0, lo=0.0, hi=1.0, help="how far each note moves toward the song's key")
+    carry_loudness: bool = setting(True, help="the singer's loudness and consonants on the new voice")
+    guard: bool = setting(True, help="noise, bleed and choirs stay as they are instead of being sung aloud")
+    deess: float = setting(0.5, lo=0.0, hi=1.0, help="how far sharp s sounds are turned down")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Frames [start, end) to convert in one go; `fade` frames at either end are crossfaded."""
+class Converted:
+    """What became of the vocals, and what a musician should know of it."""
 
-    start: int
-    end: int
-    fade: int
+    voice: Samples  # (channels, frames), as long as the vocals
+    transposition: Transposition
+    left_as_sung: tuple[Span, ...]  # what the guard kept from the converter, in s from the bounce's start
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One piece of singing, and what is known of it; times and hops count from the piece's first frame."""
+
+    piece: Piece
+    f0: F0Track
+    doubtful: tuple[Span, ...]
 
 
 def permit(settings: ConvertSettings, voices_dir: Path) -> dict[str, Any]:
@@ -73,16 +97,13 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     if not (song.sings and song.singing):
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     vocals, rate = audio.read_raw(source)
-    voice = convert_spans(vocals, rate, song.singing, converter, context)
+    made = convert_vocals(vocals, rate, song, converter, settings, context.report)
     path = context.workdir / "voice.wav"
-    audio.write_float_wav(path, voice, rate)
-    sung_s = sum(span.end_s - span.start_s for span in song.singing)
-    return Made(
-        {"voice": path}, f"{sung_s:.0f} s of singing as {settings.voice!r}", {"voice": _facts(permitted)}
-    )
+    audio.write_float_wav(path, made.voice, rate)
+    return Made({"voice": path}, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made)})
 
 
-def open_converter(permitted: Permit) -> psola.Converter:
+def open_converter(permitted: Permit) -> Converter:
     """The engine that speaks with the permitted voice. No engine opens without a Permit.
 
     Raises:
@@ -98,22 +119,97 @@ def open_converter(permitted: Permit) -> psola.Converter:
     )
 
 
-def convert_spans(
-    vocals: Samples, rate: int, singing: Sequence[Span], converter: psola.Converter, context: Context
+def convert_vocals(
+    vocals: Samples, rate: int, song: Grid, converter: Converter, settings: ConvertSettings, report: Report
+) -> Converted:
+    """`vocals`, (channels, frames), with all singing in the converter's voice."""
+    pieces = cut_pieces(vocals, rate, song.singing)
+    passages = _heard(vocals, rate, pieces, settings, part_of(report, 0, 2))
+    moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
+    sung = partial(
+        _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
+    )
+    voice = sung(vocals, vocals, passages, report=part_of(report, 1, 2))
+    return Converted(voice, moved, _absolute(passages, rate))
+
+
+def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transpose: str) -> Transposition:
+    """As set, or the engine's own choice from all that is sung."""
+    if transpose != "auto":
+        return Transposition(int(transpose), f"{int(transpose):+d} semitones: as set")
+    if not tracks:
+        return converter.transposition(F0Track(np.zeros(0), np.zeros(0)))
+    hz, confidence = ([getattr(track, name) for track in tracks] for name in ("hz", "confidence"))
+    return converter.transposition(F0Track(np.concatenate(hz), np.concatenate(confidence)))
+
+
+def _heard(
+    samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+) -> list[Passage]:
+    """Each piece with its pitch, and with what is too doubtful to be sung."""
+    passages = []
+    for done, piece in enumerate(pieces):
+        report(done, len(pieces))
+        own = piece.of(samples)
+        f0 = track_f0(audio.to_mono(own), rate, mend=settings.mend_f0)
+        passages.append(Passage(piece, f0, find_doubtful(own, rate, f0) if settings.guard else ()))
+    return passages
+
+
+def _sing(
+    dry: Samples,
+    original: Samples,
+    passages: Sequence[Passage],
+    *,
+    converter: Converter,
+    rate: int,
+    key: str,
+    semitones: int,
+    settings: ConvertSettings,
+    report: Report,
 ) -> Samples:
-    """`vocals` with every sung span from `converter`, crossfaded; (channels, frames) in and out."""
-    pieces = list(_pieces(vocals, rate, singing))
-    total = sum(piece.end - piece.start for piece in pieces)
-    done = 0
-    context.report(0.0, total / rate)
-    voice = vocals.copy()
-    for piece in pieces:
-        original = vocals[:, piece.start : piece.end]
-        change = converter(original, rate) - original
-        voice[:, piece.start : piece.end] += change * _weights(piece)
-        done += piece.end - piece.start
-        context.report(done / rate, total / rate)
-    return voice
+    """`original` with each passage of `dry` in the other voice in its place."""
+    known = {passage.piece: passage for passage in passages}
+
+    def change(piece: Piece) -> Samples:
+        own, f0 = piece.of(dry), known[piece].f0
+        sung = converter.convert(own, rate, tune(f0, key, settings.tune), semitones)
+        if settings.carry_loudness:
+            sung = carry_loudness(sung, own, rate, f0)
+        sung = deess(sung, rate, settings.deess)
+        return fall_back(sung, piece.of(original), known[piece].doubtful, rate)
+
+    return over_pieces(original, list(known), change, report)
+
+
+def _absolute(passages: Sequence[Passage], rate: int) -> tuple[Span, ...]:
+    """What is doubtful, in s from the bounce's start; where pieces meet, one span."""
+    spans: list[Span] = []
+    for passage in passages:
+        start_s = passage.piece.start / rate
+        for span in passage.doubtful:
+            found = Span(round(start_s + span.start_s, 2), round(start_s + span.end_s, 2))
+            if spans and found.start_s <= spans[-1].end_s:
+                found = Span(spans.pop().start_s, found.end_s)
+            spans.append(found)
+    return tuple(spans)
+
+
+def _detail(made: Converted, song: Grid, settings: ConvertSettings) -> str:
+    sung_s = sum(span.end_s - span.start_s for span in song.singing)
+    told = f"{sung_s:.0f} s of singing as {settings.voice!r}; {made.transposition.reason}"
+    if made.left_as_sung:
+        left_s = sum(span.end_s - span.start_s for span in made.left_as_sung)
+        told += f"; {left_s:.1f} s left as sung, where no single voice was heard for sure"
+    return told
+
+
+def _told(made: Converted) -> dict[str, Any]:
+    """For the report and for scripts."""
+    return {
+        "transposition": asdict(made.transposition),
+        "left_as_sung": [asdict(span) for span in made.left_as_sung],
+    }
 
 
 def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:
@@ -122,50 +218,3 @@ def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:
 
 def _facts(permitted: Permit) -> dict[str, Any]:
     return {"name": permitted.voice, "consent_sha256": permitted.consent_sha256}
-
-
-def _pieces(vocals: Samples, rate: int, singing: Sequence[Span]) -> Iterator[Piece]:
-    """The sung spans with their margins, merged where these meet, and cut where they are too long.
-
-    Pieces cut from one span overlap by exactly `fade` frames, where their weights add up to 1.
-    """
-    fade = round(FADE_S * rate)
-    longest = round(LONGEST_PIECE_S * rate)
-    for start, end in _with_margins(singing, rate, fade, vocals.shape[1]):
-        while end - start > longest:
-            cut = _quietest(vocals[:, start + longest // 2 : start + longest], rate) + start + longest // 2
-            yield Piece(start, cut + fade, fade)
-            start = cut
-        yield Piece(start, end, fade)
-
-
-def _with_margins(singing: Sequence[Span], rate: int, fade: int, frames: int) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for span in sorted(singing, key=lambda span: span.start_s):
-        start = max(0, round(span.start_s * rate) - fade)
-        end = min(frames, round(span.end_s * rate) + fade)
-        if end - start < 2 * fade:
-            continue
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _quietest(samples: Samples, rate: int) -> int:
-    """The first frame of the quietest window in `samples`."""
-    window = round(QUIET_WINDOW_S * rate)
-    whole = samples.shape[1] // window
-    blocks = samples[:, : whole * window].reshape(samples.shape[0], whole, window)
-    power = np.square(blocks).sum(axis=(0, 2))  # (channels, windows, frames) -> (windows,)
-    return int(np.argmin(power)) * window
-
-
-def _weights(piece: Piece) -> npt.NDArray[np.float32]:
-    """1.0 inside, straight fades at both ends, (frames,)."""
-    ramp = (np.arange(piece.fade, dtype=np.float32) + 0.5) / piece.fade
-    weights = np.ones(piece.end - piece.start, dtype=np.float32)
-    weights[: piece.fade] = ramp
-    weights[-piece.fade :] = ramp[::-1]
-    return weights

@@ -6,7 +6,7 @@ stereo image stands still. Breath and consonants are the singer's own: only voic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -15,42 +15,68 @@ import numpy.typing as npt
 from bridge.audio import Samples, fit_length, resample, rms_db, to_mono
 from bridge.voices.character import CHARACTERS, Character
 from bridge.voices.consent import Permit
-
-Converter = Callable[[Samples, int], Samples]
-"""(samples, sample_rate_hz) -> the same shape, in the other voice."""
+from bridge.voices.converter import Transposition
+from bridge.voices.f0 import HOP_S, F0Track, track_f0
 
 PITCH_FLOOR_HZ = 65.0  # a low bass voice
 PITCH_CEILING_HZ = 1100.0  # a soprano's high C
 BELOW_QUARTILE, ABOVE_QUARTILE = 0.6, 2.2
 PITCH_STEP_S = 0.01
+OCTAVE_ERROR_CENTS, MANY = 900.0, 0.01
 
 
-def open_character(permit: Permit) -> Converter:
+@dataclass(frozen=True)
+class CharacterVoice:
+    """A `Converter` for one of the characters."""
+
+    name: str
+    character: Character
+
+    def transposition(self, f0: F0Track) -> Transposition:
+        """The character's own, whoever sings."""
+        semitones = self.character.pitch_semitones
+        moved = f"{semitones:+d} semitones" if semitones else "the singer's own pitch"
+        return Transposition(semitones, f"{moved}: the character {self.name!r}")
+
+    def convert(self, samples: Samples, sample_rate_hz: int, f0: F0Track, semitones: int) -> Samples:
+        """As `change_voice`."""
+        return change_voice(samples, sample_rate_hz, self.character, semitones, f0)
+
+
+def open_character(permit: Permit) -> CharacterVoice:
     """The engine set to the character that `permit` names. Raises KeyError for any other voice."""
-    character = CHARACTERS[permit.voice]
-
-    def convert(samples: Samples, sample_rate_hz: int) -> Samples:
-        return change_voice(samples, sample_rate_hz, character)
-
-    return convert
+    return CharacterVoice(permit.voice, CHARACTERS[permit.voice])
 
 
-def change_voice(samples: Samples, sample_rate_hz: int, character: Character) -> Samples:
+def change_voice(
+    samples: Samples,
+    sample_rate_hz: int,
+    character: Character,
+    semitones: int | None = None,
+    f0: F0Track | None = None,
+) -> Samples:
     """Change pitch and formants as Praat's "Change gender" does; (channels, frames) in and out.
 
     Formants move by playing the sound faster or slower, and PSOLA takes back what that does to length
-    and pitch. The voiced parts keep their level (RMS); the same input gives the same bytes.
+    and pitch. The voiced parts keep their level (RMS); the same input gives the same bytes. `semitones`
+    stands in for the character's own; `f0`, where it is not what is sung, for the sung pitch.
     """
     # Praat is told another sampling rate: this is the "playing faster". A whole number of hertz
     # lets the way back be an exact resampling.
     faster_hz = round(sample_rate_hz * character.formant_ratio)
     ratio = faster_hz / sample_rate_hz
+    moved = character.pitch_semitones if semitones is None else semitones
     mid = _sound(to_mono(samples)[0], faster_hz)
     pitch = _find_pitch(mid, ratio)
+    if f0 is not None and _is_octaves_off(pitch, f0, ratio):
+        pitch = _search(mid, ratio, f0.hz[f0.hz > 0] * ratio)
     is_voiced: npt.NDArray[np.bool_] = pitch.selected_array["frequency"] > 0
     if not is_voiced.any():
         return samples
-    psola = _manipulation(mid, pitch, 2.0 ** (character.pitch_semitones / 12.0) / ratio, ratio)
+    psola = _manipulation(mid, pitch, 2.0 ** (moved / 12.0) / ratio, ratio)
+    cents = None if f0 is None else _moved_cents(samples, sample_rate_hz, f0)
+    if cents is not None:
+        _bend(psola, pitch, 2.0 ** (moved / 12.0) / ratio, ratio, cents)
     channels = [_resynthesise(psola, channel, faster_hz) for channel in samples]
     changed = fit_length(resample(np.stack(channels), faster_hz, sample_rate_hz), samples.shape[1])
     times_s = np.arange(samples.shape[1]) / faster_hz
@@ -66,14 +92,49 @@ def _find_pitch(mid: Any, ratio: float) -> Any:
     floor_hz, ceiling_hz, step_s = PITCH_FLOOR_HZ * ratio, PITCH_CEILING_HZ * ratio, PITCH_STEP_S / ratio
     wide = mid.to_pitch_ac(time_step=step_s, pitch_floor=floor_hz, pitch_ceiling=ceiling_hz)
     found = wide.selected_array["frequency"]
-    if not (found > 0).any():
-        return wide
-    low, high = np.quantile(found[found > 0], (0.25, 0.75))
+    return _search(mid, ratio, found[found > 0]) if (found > 0).any() else wide
+
+
+def _search(mid: Any, ratio: float, found_hz: npt.NDArray[np.float64]) -> Any:
+    """Praat's Pitch object, in the range of the pitches `found_hz`."""
+    low, high = np.quantile(found_hz, (0.25, 0.75))
     return mid.to_pitch_ac(
-        time_step=step_s,
-        pitch_floor=max(floor_hz, BELOW_QUARTILE * low),
-        pitch_ceiling=min(ceiling_hz, ABOVE_QUARTILE * high),
+        time_step=PITCH_STEP_S / ratio,
+        pitch_floor=max(PITCH_FLOOR_HZ * ratio, BELOW_QUARTILE * low),
+        pitch_ceiling=min(PITCH_CEILING_HZ * ratio, ABOVE_QUARTILE * high),
     )
+
+
+def _is_octaves_off(pitch: Any, f0: F0Track, ratio: float) -> bool:
+    """Does Praat's search disagree with the given f0 by octaves, for more than a moment?"""
+    times_s, sung_hz = _voiced(pitch)
+    given_hz = _at(f0.hz, times_s * ratio)
+    both = given_hz > 0
+    cents = 1200.0 * np.log2(given_hz[both] * ratio / sung_hz[both])
+    return bool(both.any() and np.mean(np.abs(cents) > OCTAVE_ERROR_CENTS) > MANY)
+
+
+def _moved_cents(samples: Samples, sample_rate_hz: int, f0: F0Track) -> npt.NDArray[np.float64] | None:
+    """By how much the given f0 lies above the one that the trackers hear, per hop; None where nowhere."""
+    mono = to_mono(samples)
+    heard = track_f0(mono, sample_rate_hz)
+    if any(np.array_equal(own.hz, f0.hz) for own in (heard, track_f0(mono, sample_rate_hz, mend=False))):
+        return None
+    both = (heard.hz > 0) & (f0.hz > 0)
+    ratios = np.where(both, f0.hz / np.maximum(heard.hz, 1.0), 1.0)
+    return np.asarray(1200.0 * np.log2(ratios))
+
+
+def _voiced(pitch: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Praat's times in s and pitches in Hz, where it hears one."""
+    hz = pitch.selected_array["frequency"]
+    return pitch.xs()[hz > 0], hz[hz > 0]
+
+
+def _at(values: npt.NDArray[np.float64], times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The value of the hop nearest to each time."""
+    hops = np.clip(np.round(times_s / HOP_S).astype(int), 0, values.size - 1)
+    return np.asarray(values[hops])
 
 
 def _manipulation(mid: Any, pitch: Any, pitch_factor: float, duration_factor: float) -> Any:
@@ -88,6 +149,20 @@ def _manipulation(mid: Any, pitch: Any, pitch_factor: float, duration_factor: fl
     call(duration_tier, "Add point", mid.xmin, duration_factor)
     call([manipulation, duration_tier], "Replace duration tier")
     return manipulation
+
+
+def _bend(
+    manipulation: Any, pitch: Any, pitch_factor: float, ratio: float, cents: npt.NDArray[np.float64]
+) -> None:
+    """Give it a pitch tier that lies `cents`, (hops,), above the one it has."""
+    from parselmouth.praat import call
+
+    times_s, hz = _voiced(pitch)
+    wanted_hz = hz * pitch_factor * np.exp2(_at(cents, times_s * ratio) / 1200.0)
+    tier = call("Create PitchTier", "f0", pitch.xmin, pitch.xmax)
+    for time_s, wanted in zip(times_s.tolist(), wanted_hz.tolist(), strict=True):
+        call(tier, "Add point", time_s, wanted)
+    call([manipulation, tier], "Replace pitch tier")
 
 
 def _resynthesise(
