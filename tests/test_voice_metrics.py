@@ -18,7 +18,11 @@ RATE_HZ = 44_100
 def vowel(f0_hz: Array | float, seconds: float = 1.0, level: float = 0.1) -> Samples:
     """A pulse train below 5 kHz with the tone of an "a", (1, frames)."""
     frames = round(seconds * RATE_HZ)
-    hz = np.broadcast_to(np.asarray(f0_hz, dtype=np.float64), frames) if np.ndim(f0_hz) == 0 else np.asarray(f0_hz)
+    hz = (
+        np.broadcast_to(np.asarray(f0_hz, dtype=np.float64), frames)
+        if np.ndim(f0_hz) == 0
+        else np.asarray(f0_hz)
+    )
     phase = 2.0 * np.pi * np.cumsum(hz) / RATE_HZ
     out = np.zeros(frames)
     for number in range(1, 60):
@@ -116,7 +120,9 @@ def test_a_hard_cut_between_two_pieces_is_a_click_and_a_crossfade_is_none() -> N
     one, other = vowel(150.0), vowel(157.0)
     middle, half = one.shape[1] // 2 + 40, 1000
     cut = np.concatenate([one[:, :middle], other[:, middle:]], axis=1)
-    assert [click.at_s for click in metrics.clicks(cut, RATE_HZ)] == [pytest.approx(middle / RATE_HZ, abs=0.002)]
+    assert [click.at_s for click in metrics.clicks(cut, RATE_HZ)] == [
+        pytest.approx(middle / RATE_HZ, abs=0.002)
+    ]
     weight = np.clip((np.arange(one.shape[1]) - middle + half) / (2 * half), 0.0, 1.0)
     faded = (one * (1.0 - weight) + other * weight).astype(np.float32)
     assert metrics.clicks(faded, RATE_HZ) == []
@@ -157,7 +163,9 @@ def test_word_error_rate_of_a_known_pair() -> None:
     said = ["The birch canoe slid.", "Rice is often served, isn't it?"]
     assert metrics.word_error_rate(said, ["the birch canoe slid", "rice is often served isn’t it"]) == 0.0
     # one wrong, one missing, one too many, of ten words
-    assert metrics.word_error_rate(said, ["a birch canoe", "rice is very often served isn't it"]) == pytest.approx(0.3)
+    assert metrics.word_error_rate(
+        said, ["a birch canoe", "rice is very often served isn't it"]
+    ) == pytest.approx(0.3)
 
 
 def test_syllables_of_a_made_pulse_train_are_counted() -> None:

@@ -29,10 +29,44 @@ PAUSE_S = 0.45
 WORDS_IN_SENTENCE = (6, 24)
 STRESS = {"1": "ˈ", "2": "ˌ"}
 IPA = {
-    **{"AA": "ɑː", "AE": "æ", "AH": "ʌ", "AO": "ɔː", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ", "EY": "A"},
-    **{"IH": "ɪ", "IY": "iː", "OW": "O", "OY": "Y", "UH": "ʊ", "UW": "uː", "B": "b", "CH": "ʧ", "D": "d"},
-    **{"DH": "ð", "F": "f", "G": "ɡ", "HH": "h", "JH": "ʤ", "K": "k", "L": "l", "M": "m", "N": "n", "NG": "ŋ"},
-    **{"P": "p", "R": "ɹ", "S": "s", "SH": "ʃ", "T": "t", "TH": "θ", "V": "v", "W": "w", "Y": "j", "Z": "z"},
+    "AA": "ɑː",
+    "AE": "æ",
+    "AH": "ʌ",
+    "AO": "ɔː",
+    "AW": "W",
+    "AY": "I",
+    "EH": "ɛ",
+    "ER": "ɜɹ",
+    "EY": "A",
+    "IH": "ɪ",
+    "IY": "iː",
+    "OW": "O",
+    "OY": "Y",
+    "UH": "ʊ",
+    "UW": "uː",
+    "B": "b",
+    "CH": "ʧ",
+    "D": "d",
+    "DH": "ð",
+    "F": "f",
+    "G": "ɡ",
+    "HH": "h",
+    "JH": "ʤ",
+    "K": "k",
+    "L": "l",
+    "M": "m",
+    "N": "n",
+    "NG": "ŋ",
+    "P": "p",
+    "R": "ɹ",
+    "S": "s",
+    "SH": "ʃ",
+    "T": "t",
+    "TH": "θ",
+    "V": "v",
+    "W": "w",
+    "Y": "j",
+    "Z": "z",
     "ZH": "ʒ",
 }
 """ARPAbet to the letters of Kokoro's vocabulary."""
@@ -59,8 +93,12 @@ def speak(sentence: str, voice: str, speed: float = 1.0) -> Speech:
     Raises:
         KeyError: a word that is not in the dictionary.
     """
+    return speak_sounds(" ".join(_ipa(word) for word in sentence.split()) + ".", voice, speed)
+
+
+def speak_sounds(phonemes: str, voice: str, speed: float = 1.0) -> Speech:
+    """What is written in the letters of Kokoro's vocabulary; other letters are left out."""
     session, vocabulary, voices = _kokoro()
-    phonemes = " ".join(_ipa(word) for word in sentence.split()) + "."
     tokens = [vocabulary[letter] for letter in phonemes if letter in vocabulary]
     style = voices[voice][min(len(tokens), len(voices[voice])) - 1].astype(np.float32).reshape(1, 256)
     feeds = {

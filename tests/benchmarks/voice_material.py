@@ -8,18 +8,16 @@ true by construction, and no tracker took part in it. The same call gives the sa
 from __future__ import annotations
 
 import functools
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge import audio
+from bridge import audio, types
 from bridge.audio import Samples
+from bridge.tempo import constant_tempo
 from bridge.types import Span
 from tests.benchmarks import kokoro_speech
 from tests.song_a import RATE_HZ, true_stem
@@ -70,8 +68,9 @@ class Singer:
     lowest_midi: float
 
 
-LOW = Singer("jm_kumo", 45.0)
-HIGH = Singer("jf_alpha", 57.0)
+LOW = Singer("jm_kumo", 48.0)
+HIGH = Singer("jf_alpha", 60.0)
+BACKING = Singer("jf_tebukuro", 55.0)  # a fifth over the low one, a fourth under the high one
 
 
 def _notes(pitches: Sequence[float], seconds: float) -> tuple[Note, ...]:
@@ -80,9 +79,15 @@ def _notes(pitches: Sequence[float], seconds: float) -> tuple[Note, ...]:
 
 SCORE: tuple[tuple[str, tuple[Note, ...]], ...] = (
     ("the birch canoe slid on the smooth planks", _notes((0, 4, 7, 5), 0.8)),
-    ("glue the sheet to the dark blue background", _notes((0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2, 0, 4, 7, 12), 0.15)),
+    (
+        "glue the sheet to the dark blue background",
+        _notes((0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2, 0, 4, 7, 12), 0.15),
+    ),
     ("these days a chicken leg is a rare dish", _notes((0, 12, 0, 12, 7), 0.5)),
-    ("rice is often served in round bowls", (Note(0, 0.6), Note(7, 0.7, True), Note(2, 0.6, True), Note(2, 0.6))),
+    (
+        "rice is often served in round bowls",
+        (Note(0, 0.6), Note(7, 0.7, True), Note(2, 0.6, True), Note(2, 0.6)),
+    ),
 )
 """Words and their melody: long notes with vibrato, a fast run, octave leaps, slides."""
 
@@ -107,13 +112,83 @@ def _phrase(singer: Singer, words: str, notes: Sequence[Note]) -> tuple[Array, A
     return resing(spoken, f0)
 
 
+def in_room(dry: Sung, *, t60_s: float = 0.8, direct_db: float = 3.0) -> Sung:
+    """In stereo, in a made room: noise that decays by 60 dB in `t60_s`, `direct_db` under the direct sound in all."""
+    from scipy.signal import fftconvolve
+
+    t = np.arange(round(1.2 * t60_s * RATE_HZ)) / RATE_HZ
+    tail = np.random.default_rng(2).normal(size=(2, t.size)) * 10.0 ** (-3.0 * t / t60_s)
+    tail[:, : round(0.004 * RATE_HZ)] = 0.0
+    tail *= audio.db_to_amplitude(-direct_db) / np.sqrt((tail**2).sum(axis=1, keepdims=True))
+    tail[:, 0] = 1.0
+    wet = fftconvolve(np.repeat(dry.samples, 2, axis=0), tail, axes=1)[:, : dry.samples.shape[1]]
+    return replace(dry, samples=wet.astype(np.float32))
+
+
+def with_backing(lead: Sung, *, panned: bool, level_db: float = -6.0) -> Sung:
+    """In stereo: another voice with other notes on the same words, `level_db` against the lead; right, or centred."""
+    other = sung(BACKING).samples
+    gains = np.array([[0.3], [1.38]]) if panned else np.ones((2, 1))  # the same power
+    backing = fit(gains * other, lead.samples.shape[1])
+    return replace(lead, samples=_under(lead, backing, level_db))
+
+
+def with_bleed(lead: Sung, *, level_db: float = -10.0) -> Sung:
+    """In stereo: the music of song_a, `level_db` against the lead."""
+    return replace(lead, samples=_under(lead, fit(accompaniment(), lead.samples.shape[1]), level_db))
+
+
+def accompaniment() -> Samples:
+    """song_a without its singer, (2, frames) at RATE_HZ."""
+    return np.sum([true_stem(stem) for stem in ("drums", "bass", "other")], axis=0, dtype=np.float32)
+
+
+def instruments() -> Samples:
+    """Strings, a lead and a piano of the shipped soundfont with nobody singing, 20 s, (2, frames) at RATE_HZ."""
+    from bridge.instruments.render import render
+    from bridge.instruments.sound import Sound
+
+    notes = []
+    for bar, root in enumerate((60, 67, 69, 65, 60, 67, 69, 65)):
+        notes += [types.Note(4.0 * bar, 4.0, pitch, 70, "strings") for pitch in (root - 12, root - 5, root)]
+        notes += [
+            types.Note(4.0 * bar + step, 0.95, root + up, 100, "lead")
+            for step, up in enumerate((12, 16, 19, 16))
+        ]
+        notes += [
+            types.Note(4.0 * bar + step / 2, 0.5, root + step % 3 * 4, 80, "piano") for step in range(8)
+        ]
+    tempo, frames = constant_tempo(96.0, RATE_HZ), 20 * RATE_HZ
+    phrase = types.Phrase(tuple(notes), 32.0)
+    return render(
+        phrase, tempo, frames=frames, sample_rate_hz=RATE_HZ, sound=Sound(), report=lambda done, total: None
+    )
+
+
+def fit(samples: Samples, frames: int) -> Samples:
+    """Cut, or padded with silence, to `frames`."""
+    return audio.fit_length(samples, frames)
+
+
+def band_limited(dry: Sung, highest_hz: float = 5000.0) -> Sung:
+    """Without anything above `highest_hz`, so that a click shows."""
+    from scipy.signal import fftconvolve, firwin
+
+    taps = firwin(401, highest_hz, fs=RATE_HZ, window=("kaiser", 10.0))
+    return replace(dry, samples=fftconvolve(dry.samples, taps[None], "same", axes=1).astype(np.float32))
+
+
 def melody(notes: Sequence[Note], rate_hz: int) -> Array:
     """The melody with its glides and vibrato, in semitones at each frame."""
     steps = []
     before = notes[0].semitones
     for note in notes:
         t = np.arange(round(note.seconds * rate_hz)) / rate_hz
-        step = before + (note.semitones - before) * t / note.seconds if note.slides else np.full(t.size, note.semitones)
+        step = (
+            before + (note.semitones - before) * t / note.seconds
+            if note.slides
+            else np.full(t.size, note.semitones)
+        )
         if note.seconds >= _VIBRATO_FROM_S and not note.slides:
             depth = np.clip((t - 0.15) / 0.15, 0.0, 1.0) * _VIBRATO_CENTS / 100.0
             step = step + depth * np.sin(2.0 * np.pi * _VIBRATO_HZ * t)
@@ -146,8 +221,12 @@ def _envelopes(spoken: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
 
     step = round(_ENVELOPE_S * SPEECH_HZ)
     hops = spoken.size // step + 1
-    track = parselmouth.Sound(spoken, SPEECH_HZ).to_pitch_ac(time_step=_ENVELOPE_S, pitch_floor=75.0, pitch_ceiling=500.0)
-    index = np.clip(np.round((np.arange(hops) * _ENVELOPE_S - track.x1) / track.dx).astype(int), 0, track.nx - 1)
+    track = parselmouth.Sound(spoken, SPEECH_HZ).to_pitch_ac(
+        time_step=_ENVELOPE_S, pitch_floor=75.0, pitch_ceiling=500.0
+    )
+    index = np.clip(
+        np.round((np.arange(hops) * _ENVELOPE_S - track.x1) / track.dx).astype(int), 0, track.nx - 1
+    )
     hz = track.selected_array["frequency"][index]
     padded = np.pad(spoken, _FFT)
     envelopes = np.empty((hops, _FFT // 2 + 1))
@@ -163,7 +242,9 @@ def _envelopes(spoken: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
 def _smooth(power: Array, period: float) -> Array:
     """Half the log of a power spectrum, without what repeats at f0 (Morise 2015, CheapTrick)."""
     width = max(1, round(_FFT / period * 2.0 / 3.0))
-    mean = np.convolve(np.pad(power, width, mode="reflect"), np.full(width, 1.0 / width), "same")[width:-width]
+    mean = np.convolve(np.pad(power, width, mode="reflect"), np.full(width, 1.0 / width), "same")[
+        width:-width
+    ]
     cepstrum = np.fft.irfft(np.log(mean + 1e-10))
     quefrency = np.minimum(np.arange(_FFT), _FFT - np.arange(_FFT)) / period
     lifter = np.sinc(quefrency) * (1.18 - 0.18 * np.cos(2.0 * np.pi * quefrency))
@@ -213,6 +294,17 @@ def _stretched(spoken: Array, frames: int) -> Array:
     return out[step : step + frames]
 
 
+def _under(lead: Sung, other: npt.NDArray[Any], level_db: float) -> Samples:
+    """The lead on both channels, and `other`, (2, frames), at a level against it where the lead is voiced."""
+    per_frame = np.minimum(
+        (np.arange(lead.samples.shape[1]) / RATE_HZ / HOP_S).astype(int), lead.f0_hz.size - 1
+    )
+    voiced = lead.f0_hz[per_frame] > 0
+    both = np.repeat(lead.samples, 2, axis=0)
+    gain_db = audio.rms_db(both[:, voiced]) + level_db - audio.rms_db(other[:, voiced].astype(np.float32))
+    return (both + audio.db_to_amplitude(gain_db) * other).astype(np.float32)
+
+
 def _join(phrases: Sequence[tuple[Array, Array]], gap_s: float) -> Sung:
     gap = np.zeros(round(gap_s * SPEECH_HZ))
     parts, hz, spans = [gap], [gap], []
@@ -226,4 +318,6 @@ def _join(phrases: Sequence[tuple[Array, Array]], gap_s: float) -> Sung:
     noise = np.random.default_rng(1).normal(size=voice.shape) * audio.db_to_amplitude(_ROOM_DBFS)
     per_frame = np.concatenate(hz)
     hops = (np.arange(int(voice.shape[1] / RATE_HZ / HOP_S)) * HOP_S * SPEECH_HZ).astype(int)
-    return Sung((voice + noise).astype(np.float32), per_frame[np.minimum(hops, per_frame.size - 1)], tuple(spans))
+    return Sung(
+        (voice + noise).astype(np.float32), per_frame[np.minimum(hops, per_frame.size - 1)], tuple(spans)
+    )

@@ -137,7 +137,9 @@ def octave_errors(cents: Array) -> list[int]:
     octaves = np.round(cents / 1200.0)
     off = (octaves != 0) & (np.abs(cents - 1200.0 * octaves) < _JUMP_CENTS)
     edges = np.flatnonzero(np.diff(np.pad(off.astype(np.int8), 1)))
-    return [int(start) for start, end in zip(edges[::2], edges[1::2], strict=True) if end - start >= _JUMP_HOPS]
+    return [
+        int(start) for start, end in zip(edges[::2], edges[1::2], strict=True) if end - start >= _JUMP_HOPS
+    ]
 
 
 def new_jumps(found: F0Errors, source: F0Errors) -> int:
@@ -154,7 +156,10 @@ def clicks(samples: Samples, rate_hz: int, quietest_db: float = -60.0) -> list[C
     from scipy.signal import fftconvolve, firwin
 
     taps = firwin(_CLICK_TAPS, _CLICK_HZ, pass_zero=False, fs=rate_hz)
-    high = np.abs(fftconvolve(samples.astype(np.float64), taps[None], "same", axes=1)).max(axis=0) / np.abs(taps).max()
+    high = (
+        np.abs(fftconvolve(samples.astype(np.float64), taps[None], "same", axes=1)).max(axis=0)
+        / np.abs(taps).max()
+    )
     block = round(_CLICK_BLOCK_S * rate_hz)
     peaks = high[: high.size // block * block].reshape(-1, block).max(axis=1)
     found = []
@@ -180,7 +185,11 @@ def gap_change_db(samples: Samples, source: Samples, rate_hz: int, singing: Sequ
 
     Each gap counts from 0.1 s after the singing to 0.1 s before it. NaN where there is none.
     """
-    edges = [0.0, *(edge for span in singing for edge in (span.start_s, span.end_s)), source.shape[1] / rate_hz]
+    edges = [
+        0.0,
+        *(edge for span in singing for edge in (span.start_s, span.end_s)),
+        source.shape[1] / rate_hz,
+    ]
     worst = float("nan")
     for start_s, end_s in zip(edges[::2], edges[1::2], strict=True):
         gap = slice(round((start_s + _GAP_EDGE_S) * rate_hz), round((end_s - _GAP_EDGE_S) * rate_hz))
@@ -213,9 +222,8 @@ def hear_pocketsphinx(utterances: Iterable[Samples], rate_hz: int) -> list[str]:
     """What pocketsphinx understands of each, with its own English model."""
     from pocketsphinx import Decoder
 
-    heard = []
+    decoder, heard = Decoder(samprate=16_000, loglevel="FATAL"), []
     for samples in utterances:
-        decoder = Decoder(samprate=16_000, loglevel="FATAL")  # a new one: it adapts to what it heard
         mono = audio.resample(audio.to_mono(samples), rate_hz, 16_000)[0]
         pcm = (np.clip(mono / max(1e-6, float(np.abs(mono).max())) * 0.7, -1.0, 1.0) * 32767).astype("<i2")
         decoder.start_utt()
@@ -232,7 +240,12 @@ def hear_whisper(utterances: Iterable[Samples], rate_hz: int) -> list[str]:
     for samples in utterances:
         mono = audio.resample(audio.to_mono(samples), rate_hz, 16_000)[0]
         pieces, _ = _whisper().transcribe(
-            mono, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False, without_timestamps=True
+            mono,
+            language="en",
+            beam_size=5,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            without_timestamps=True,
         )
         heard.append(" ".join(piece.text for piece in pieces))
     return heard
