@@ -46,6 +46,7 @@ WHAT_IT_IS = {
     "notes": "MIDI as played",
     "notes_quantised": "MIDI on the song's grid",
     "voice": "another character, dry",
+    "backing": "the voices behind the lead",
     "lead": "the same with effects",
     "mix": "lead over the music",
     "arrangement": "new music over the song's bars",

@@ -75,6 +75,7 @@ class Desk:
             "arrangement": None,
             "arrangement_audio": None,
             "voice": None,
+            "backing": None,
             "lead": None,
             "mix": Artifact("mix", "audio", folder / "mix.wav", ""),
             "new_piece": None,
@@ -195,6 +196,20 @@ def test_a_mix_with_a_converted_voice_says_so_and_carries_the_consent(tmp_path: 
     told = manifest.read_manifest(folder)
     assert told.voice == manifest.ManifestVoice("anna", "c" * 64)
     assert {a.name: a.synthetic for a in told.artifacts}["mix"]
+
+
+@pytest.mark.parametrize(("backing", "synthetic"), [("keep", False), ("convert", True)])
+def test_a_backing_comes_back_and_is_synthetic_only_if_it_was_converted(
+    tmp_path: Path, backing: str, synthetic: bool
+) -> None:
+    desk = Desk(tmp_path)
+    desk.artifacts["backing"] = Artifact("backing", "audio", tmp_path / "mix.wav", "")
+    desk.facts["convert"] = {"voice": {"name": "anna", "consent_sha256": "c" * 64}, "backing": backing}
+    folder = desk.export()
+    returned = {a.name: a for a in manifest.read_manifest(folder).artifacts}
+    assert returned["backing"].synthetic is synthetic
+    said = read_facts(folder / "Song_backing.wav").bext
+    assert said and f"synthetic_voice={'yes' if synthetic else 'no'}" in said.description
 
 
 def test_new_music_comes_back_and_says_that_it_is_synthetic(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def _mixed(tmp_path: Path, lead: Samples, settings: MixSettings) -> Samples:
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", lead),
         None,
+        backing=None,
         settings=settings,
         context=context_in(tmp_path),
     )
@@ -150,9 +151,9 @@ def test_ducking_moves_smoothly() -> None:
 def test_no_lead_and_no_music_are_skipped(tmp_path: Path) -> None:
     context, stems = context_in(tmp_path), put_stems(tmp_path, 1.0, ["vocals"])
     grid, lead = put_grid(tmp_path), put_audio(tmp_path, "lead", true_stem("vocals", 1.0))
-    answer = mix(stems, grid, None, lead, settings=MixSettings(), context=context)
+    answer = mix(stems, grid, None, lead, backing=None, settings=MixSettings(), context=context)
     assert isinstance(answer, Skip) and answer.code == "no_lead"
-    answer = mix(stems, grid, lead, None, settings=MixSettings(), context=context)
+    answer = mix(stems, grid, lead, None, backing=None, settings=MixSettings(), context=context)
     assert isinstance(answer, Skip) and answer.code == "no_music"
 
 
@@ -167,6 +168,7 @@ def test_a_loudness_that_the_ceiling_forbids_is_said(tmp_path: Path) -> None:
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
         None,
+        backing=None,
         settings=MixSettings(target_lufs=-6.0, ceiling_dbtp=-9.0),
         context=context_in(tmp_path),
     )
@@ -182,12 +184,45 @@ def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", true_stem("vocals", 3.0)),
         None,
+        backing=None,
         settings=MixSettings(),
         context=context_in(tmp_path, reports),
     )
     shares = [done / total for done, total in reports.seen]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
+
+
+# --- the backing
+
+
+def _backing() -> Samples:
+    """Another voice behind the lead, 6 dB under it: here the song's own singer, an octave up and later."""
+    vocals = true_stem("vocals", SECONDS)
+    high = np.repeat(vocals[:, ::2], 1, axis=1) * np.float32(0.5)
+    later = np.zeros_like(vocals)
+    later[:, RATE_HZ // 2 : RATE_HZ // 2 + high.shape[1]] = high
+    return later
+
+
+def test_the_backing_lies_under_the_lead_as_loud_as_it_was(tmp_path: Path) -> None:
+    lead, backing = true_stem("vocals", SECONDS), _backing()
+    stems = put_stems(tmp_path, SECONDS)
+    audio.write_float_wav(stems.path / "vocals.wav", lead + backing, RATE_HZ)
+    made = mix(
+        stems,
+        put_grid(tmp_path),
+        put_audio(tmp_path, "lead", lead * np.float32(0.3)),  # as effects may leave it
+        None,
+        backing=put_audio(tmp_path, "backing", backing),
+        settings=MixSettings(duck_db=0.0, target_lufs=-20.0),
+        context=context_in(tmp_path),
+    )
+    assert isinstance(made, Made)
+    mixed = audio.read_raw(made.files["mix"])[0]
+    lead_gain, backing_gain, music_gain = _shares(mixed, lead, backing, _music())
+    assert lead_gain / music_gain == pytest.approx(1.0, abs=0.06)  # 0.5 dB
+    assert backing_gain / music_gain == pytest.approx(1.0, abs=0.01)
 
 
 # --- the new piece
@@ -204,6 +239,7 @@ def _products(tmp_path: Path, stems: Artifact, music: Samples, lead: Samples) ->
         put_grid(tmp_path),
         put_audio(tmp_path, "lead", lead),
         put_audio(tmp_path, "arrangement_audio", music),
+        backing=None,
         settings=MixSettings(duck_db=0.0),
         context=context_in(tmp_path),
     )

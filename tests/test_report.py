@@ -159,6 +159,22 @@ def test_names_and_messages_are_text_never_markup(tmp_path: Path) -> None:
     assert "c" * 64 in parts.text and "d" * 64 in parts.text and desk.bounce.sha256 in parts.text
 
 
+def test_what_became_of_the_voice_stands_on_the_page(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, noise(1, 8000), 8000).put_all()
+    desk.record["facts"] = {
+        "convert": {
+            "voice": {"name": "anna", "consent_sha256": "c" * 64},
+            "transposition": {"semitones": -12, "reason": "the voice is low"},
+            "backing": "keep",
+            "left_as_sung": [{"start_s": 61.24, "end_s": 63.0}, {"start_s": 3.0, "end_s": 4.5}],
+        }
+    }
+    text = Parts(desk.report()[0]).text
+    assert "-12 semitones: the voice is low" in text
+    assert "a voice behind the lead was heard: kept as it was" in text
+    assert "1:01.2 to 1:03.0, 0:03.0 to 0:04.5: no single voice was heard there" in text
+
+
 def test_the_figures_stand_beside_controls_made_in_the_same_way(whole: tuple[str, Made]) -> None:
     page, made = whole
     found = made.facts["correlation"]

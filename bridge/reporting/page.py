@@ -24,6 +24,12 @@ TEMPO_FROM: Mapping[TempoSource, str] = {
     "set": "as set",
     "estimated": "estimated from the audio",
 }
+OF_THE_VOICE = ("voice", "transposition", "backing", "left_as_sung")
+BACKINGS: Mapping[str, str] = {
+    "keep": "kept as it was",
+    "mute": "muted",
+    "convert": "in the same voice",
+}
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,24 @@ def render(page: Page) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["level"] = _level
+    environment.filters["clock"] = _clock
+    sung = {name: page.record["facts"].get("convert", {}).get(name) for name in OF_THE_VOICE}
     return environment.get_template(TEMPLATE).render(
         page=page,
         correlation_hz=RATE_HZ,
         tempo_from=TEMPO_FROM,
         version=__version__,
-        voice=page.record["facts"].get("convert", {}).get("voice"),
+        voice=sung.get("voice"),
+        sung=sung,
+        backings=BACKINGS,
     )
 
 
 def _level(level_db: float) -> str:
     return f"{level_db:.1f}" if math.isfinite(level_db) else "silent"
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, such as 1:02.5."""
+    tenths = round(10 * seconds)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"

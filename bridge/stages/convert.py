@@ -30,6 +30,7 @@ from bridge.voices.converter import Converter, Transposition
 from bridge.voices.deess import deess
 from bridge.voices.f0 import F0Track, track_f0
 from bridge.voices.guard import fall_back, find_doubtful
+from bridge.voices.lead import find_lead
 from bridge.voices.loudness import carry_loudness
 from bridge.voices.pieces import Piece, cut_pieces, over_pieces
 from bridge.voices.tuning import tune
@@ -47,6 +48,10 @@ class ConvertSettings:
         choices=("auto", "0", "12", "-12"),
         help="semitones for the whole song; auto: as suits the voice",
     )
+    split: bool = setting(True, help="tell the lead from its backing, and convert the lead alone")
+    backing: str = setting(
+        "keep", choices=("keep", "mute", "convert"), help="what becomes of the voices behind the lead"
+    )
     mend_f0: bool = setting(True, help="two pitch trackers mend each other's octave errors")
     tune: float = setting(0.0, lo=0.0, hi=1.0, help="how far each note moves toward the song's key")
     carry_loudness: bool = setting(True, help="the singer's loudness and consonants on the new voice")
@@ -59,6 +64,8 @@ class Converted:
     """What became of the vocals, and what a musician should know of it."""
 
     voice: Samples  # (channels, frames), as long as the vocals
+    backing: Samples | None  # the same shape; None where nobody sings behind the lead, or is not to
+    has_backing: bool  # somebody sings behind the lead, heard or muted
     transposition: Transposition
     left_as_sung: tuple[Span, ...]  # what the guard kept from the converter, in s from the bounce's start
 
@@ -98,9 +105,12 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     vocals, rate = audio.read_raw(source)
     made = convert_vocals(vocals, rate, song, converter, settings, context.report)
-    path = context.workdir / "voice.wav"
-    audio.write_float_wav(path, made.voice, rate)
-    return Made({"voice": path}, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made)})
+    files = {}
+    for name, samples in (("voice", made.voice), ("backing", made.backing)):
+        if samples is not None:
+            files[name] = context.workdir / f"{name}.wav"
+            audio.write_float_wav(files[name], samples, rate)
+    return Made(files, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made, settings)})
 
 
 def open_converter(permitted: Permit) -> Converter:
@@ -122,15 +132,23 @@ def open_converter(permitted: Permit) -> Converter:
 def convert_vocals(
     vocals: Samples, rate: int, song: Grid, converter: Converter, settings: ConvertSettings, report: Report
 ) -> Converted:
-    """`vocals`, (channels, frames), with all singing in the converter's voice."""
+    """`vocals`, (channels, frames), with their lead in the converter's voice, and what becomes of the backing."""
     pieces = cut_pieces(vocals, rate, song.singing)
-    passages = _heard(vocals, rate, pieces, settings, part_of(report, 0, 2))
+    lead, backing = _apart(vocals, rate, pieces, settings, part_of(report, 0, 5))
+    passages = _heard(lead, rate, pieces, settings, part_of(report, 1, 5))
     moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
     sung = partial(
         _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
     )
-    voice = sung(vocals, vocals, passages, report=part_of(report, 1, 2))
-    return Converted(voice, moved, _absolute(passages, rate))
+    voice = sung(lead, lead, passages, report=part_of(report, 2, 5))
+    if backing is not None and settings.backing == "convert":
+        others = _heard(backing, rate, pieces, settings, part_of(report, 3, 5))
+        backing = sung(backing, backing, others, report=part_of(report, 4, 5))
+    report(5, 5)
+    found = backing is not None
+    return Converted(
+        voice, None if settings.backing == "mute" else backing, found, moved, _absolute(passages, rate)
+    )
 
 
 def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transpose: str) -> Transposition:
@@ -141,6 +159,17 @@ def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transp
         return converter.transposition(F0Track(np.zeros(0), np.zeros(0)))
     hz, confidence = ([getattr(track, name) for track in tracks] for name in ("hz", "confidence"))
     return converter.transposition(F0Track(np.concatenate(hz), np.concatenate(confidence)))
+
+
+def _apart(
+    vocals: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+) -> tuple[Samples, Samples | None]:
+    """The lead, and the rest where a backing was found: both add up to the vocals."""
+    if not settings.split:
+        return vocals, None
+    lead = over_pieces(vocals, pieces, lambda piece: find_lead(piece.of(vocals), rate), report)
+    backing = vocals - lead
+    return (lead, backing) if backing.any() else (vocals, None)
 
 
 def _heard(
@@ -198,15 +227,18 @@ def _absolute(passages: Sequence[Passage], rate: int) -> tuple[Span, ...]:
 def _detail(made: Converted, song: Grid, settings: ConvertSettings) -> str:
     sung_s = sum(span.end_s - span.start_s for span in song.singing)
     told = f"{sung_s:.0f} s of singing as {settings.voice!r}; {made.transposition.reason}"
+    if made.has_backing:
+        told += f"; backing: {settings.backing}"
     if made.left_as_sung:
         left_s = sum(span.end_s - span.start_s for span in made.left_as_sung)
         told += f"; {left_s:.1f} s left as sung, where no single voice was heard for sure"
     return told
 
 
-def _told(made: Converted) -> dict[str, Any]:
+def _told(made: Converted, settings: ConvertSettings) -> dict[str, Any]:
     """For the report and for scripts."""
     return {
+        "backing": settings.backing if made.has_backing else None,
         "transposition": asdict(made.transposition),
         "left_as_sung": [asdict(span) for span in made.left_as_sung],
     }

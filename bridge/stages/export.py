@@ -32,7 +32,7 @@ from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
 from bridge.types import STEMS, Artifact, Bounce, Context, Fallback, Grid, Made, ModelRef, Skip
 from bridge.wavchunks import ORIGINATOR, Bext, tag_wav
 
-STAGE_VERSION = "2"
+STAGE_VERSION = "3"
 FULL_SCALE_24 = 1 << 23
 BLOCK_FRAMES = 1 << 18
 DISK_FULL_BYTES = 8 << 20
@@ -72,6 +72,7 @@ def export(
     arrangement: Artifact | None,
     arrangement_audio: Artifact | None,
     voice: Artifact | None,
+    backing: Artifact | None,
     lead: Artifact | None,
     mix: Artifact | None,
     new_piece: Artifact | None,
@@ -88,7 +89,7 @@ def export(
     told = json.loads(record.path.read_text(encoding="utf-8"))
     outbox = Path(told["outbox"])
     song = song_folder_name(bounce.name)
-    sounds = (voice, lead, mix, new_piece, arrangement_audio, continuation_audio)
+    sounds = (voice, backing, lead, mix, new_piece, arrangement_audio, continuation_audio)
     scores = (notes, notes_quantised, arrangement, continuation)
     names = _names(settings, stems, *sounds, *scores, report)
     earlier = _published_before(outbox, song, told["id"], names)
@@ -295,7 +296,8 @@ def _provenance(delivery: Delivery, name: str) -> str:
 
 def _is_sung(delivery: Delivery, name: str) -> bool:
     """Does a synthetic voice sing in it?"""
-    return name in HOLDS_THE_VOICE and _voice(delivery) is not None
+    is_converted = delivery.record["facts"].get("convert", {}).get("backing") == "convert"
+    return (name in HOLDS_THE_VOICE or (name == "backing" and is_converted)) and _voice(delivery) is not None
 
 
 def _voice(delivery: Delivery) -> Mapping[str, Any] | None:

@@ -22,7 +22,7 @@ from bridge.progress import Report, part_of
 from bridge.settings import setting
 from bridge.types import STEMS, Artifact, Context, Made, Skip
 
-STAGE_VERSION = "2"
+STAGE_VERSION = "3"
 
 FOLLOW_HOP_S, FOLLOW_HOPS = 0.08, 5  # windows of 400 ms, as for momentary loudness in BS.1770
 MOST_CORRECTION_DB = 12.0
@@ -31,6 +31,7 @@ DUCK_HOP_S, DUCK_HOPS = 0.01, 5
 DUCK_FROM_DB, DUCK_FULL_DB = 20.0, 10.0  # below the lead's loudness: where ducking begins, where it is full
 DUCK_ATTACK_S, DUCK_RELEASE_S = 0.03, 0.3
 SILENCE_DB = -100.0
+LEAST_LEAD = 1e-3  # of the vocals' power is the lead's, even where the backing sings alone
 MISSED_LU = 0.3
 USUAL_LU, LEAST_LU, MOST_LU = 3.0, -6.0, 9.0  # how far new music stands above the vocal
 
@@ -53,12 +54,14 @@ def mix(
     grid: Artifact,
     lead: Artifact | None,
     arrangement_audio: Artifact | None,
+    backing: Artifact | None,
     *,
     settings: MixSettings,
     context: Context,
 ) -> Made | Skip:
     """Make `mix`, the lead over drums, bass and other, and `new_piece`, the lead over the arrangement.
 
+    A backing lies under the lead in both, as loud as it was sung.
     Each is made where there is such music, with the bounce's length and channels, and in time with it.
     """
     if lead is None:
@@ -69,7 +72,10 @@ def mix(
     parts = 1 + bool(paths) + (arrangement_audio is not None)
     context.report(0, parts)
     vocals, rate = audio.read_raw(stems.path / "vocals.wav")
-    voice = follow(audio.read_raw(lead.path)[0], vocals, rate, settings.follow)
+    behind = audio.read_raw(backing.path)[0] if backing else None
+    voice = follow(audio.read_raw(lead.path)[0], _without(vocals, behind, rate), rate, settings.follow)
+    if behind is not None:
+        voice = voice + behind
     backings: dict[str, Samples] = {"mix": _sum(paths)} if paths else {}
     if arrangement_audio is not None:
         written = _like(voice, audio.read_raw(arrangement_audio.path)[0])
@@ -124,6 +130,15 @@ def balance(music: Samples, vocals: Samples, original: Samples | None, rate: int
     stood_lu = USUAL_LU if original is None else audio.loudness_lufs(original, rate) - vocals_lufs
     change_db = vocals_lufs + float(np.clip(stood_lu, LEAST_LU, MOST_LU)) - audio.loudness_lufs(music, rate)
     return music * np.float32(audio.db_to_amplitude(change_db)) if math.isfinite(change_db) else music
+
+
+def _without(vocals: Samples, behind: Samples | None, rate: int) -> Samples:
+    """The vocals as loud as their lead is, window by window, where a backing is `behind` it."""
+    if behind is None:
+        return vocals
+    theirs_db, all_db = (_levels_db(samples, rate, FOLLOW_HOP_S, FOLLOW_HOPS) for samples in (behind, vocals))
+    share = np.clip(1.0 - 10.0 ** ((theirs_db - all_db) / 10.0), LEAST_LEAD, 1.0)
+    return vocals * _gain(10.0 * np.log10(share), vocals.shape[1], rate, FOLLOW_HOP_S)
 
 
 def _over(music: Samples, voice: Samples, rate: int, settings: MixSettings, report: Report) -> Samples:
