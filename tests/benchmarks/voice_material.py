@@ -92,7 +92,7 @@ SCORE: tuple[tuple[str, tuple[Note, ...]], ...] = (
 """Words and their melody: long notes with vibrato, a fast run, octave leaps, slides."""
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def sung(singer: Singer, *, gap_s: float = 0.6) -> Sung:
     """The score by one singer, mono, `gap_s` of room noise before, between and after the phrases."""
     return _join([_phrase(singer, words, notes) for words, notes in SCORE], gap_s)

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,16 @@ from bridge.voices.presence import find_singing
 from tests.benchmarks import voice_material as material
 from tests.benchmarks import voice_metrics as metrics
 from tests.benchmarks import voice_speech as speech
-from tests.benchmarks.voice_material import HOP_S, Array, Sung
+from tests.benchmarks.voice_material import Array, Sung
 from tests.benchmarks.voice_metrics import F0Errors
 from tests.song_a import RATE_HZ, SINGING, context_in, put_grid, true_stem
 
 CENTS, SHARE, WORSE = 25.0, 1.0 / 3.0, 0.15
-SONG_A_STEP_S = 0.3
-SONG_A_MIDI = (64, 64, 67, 67, 69, 67, 64, 62, 60, 60, 64, 67, 65, 64, 62, 60)
-SONG_A_STARTS_S = (0.0, 9.6, 19.2, 28.8)
 CUT_EVERY_S = 5.0
 
 OFF: dict[str, Any] = {
     "backing": "keep",
-    "split": "off",
+    "split": False,
     "dereverb": 0.0,
     "room": 0.0,
     "mend_f0": False,
@@ -49,7 +46,7 @@ OFF: dict[str, Any] = {
 """Every step of the stage, switched off."""
 
 ALONE: dict[str, dict[str, Any]] = {
-    "split, backing muted": {"split": "auto", "backing": "mute"},
+    "split, backing muted": {"split": True, "backing": "mute"},
     "dereverb": {"dereverb": 1.0},
     "room": {"room": 1.0},
     "dereverb and room": {"dereverb": 1.0, "room": 1.0},
@@ -76,21 +73,25 @@ class Row:
 
 def pitch() -> list[Row]:
     """f0 against the truth, on two singers and on song_a's vocal."""
-    sources = [material.sung(singer) for singer in (material.LOW, material.HIGH)]
-    floor = _joined([(vocal.f0_hz, _monotone(vocal.f0_hz)) for vocal in sources])
-    source = _joined([(vocal.f0_hz, heard(vocal.samples)) for vocal in sources])
+    singers = (material.LOW, material.HIGH)
+    vocals = [material.sung(singer) for singer in singers]
+    floor = _joined([(vocal.f0_hz, _monotone(vocal.f0_hz)) for vocal in vocals])
     rows = []
     for voice, character in CHARACTERS.items():
-        moved = 2.0 ** (character.pitch_semitones / 12.0)
-        made = _joined([(vocal.f0_hz * moved, heard(converted(vocal, voice=voice))) for vocal in sources])
-        rows += _f0_rows(voice, made, source, floor)
+        moved = character.pitch_semitones
+        there = [material.sung(replace(singer, lowest_midi=singer.lowest_midi + moved)) for singer in singers]
+        ceiling = _joined([(vocal.f0_hz, heard(vocal.samples)) for vocal in there])
+        truths = [vocal.f0_hz * 2.0 ** (moved / 12.0) for vocal in vocals]
+        tracks = [heard(converted(vocal, voice=voice)) for vocal in vocals]
+        rows += _f0_rows(voice, _joined(zip(truths, tracks, strict=True)), ceiling, floor)
     return [*rows, *_song_a_pitch()]
 
 
 def clicks_and_gaps() -> list[Row]:
     """Clicks in long singing without a rest, and what is left between the phrases."""
     long = material.band_limited(material.sung_without_rest(material.HIGH, 48.0))
-    apart = material.sung(material.LOW, gap_s=0.8)
+    apart = material.sung(material.LOW)
+    as_one = replace(apart, singing=(Span(apart.singing[0].start_s, apart.singing[-1].end_s),))  # gaps are converted too
     floor = _loudest(metrics.new_clicks(_hard_cut(long.samples), long.samples, RATE_HZ))
     rows = []
     for voice in CHARACTERS:
@@ -107,7 +108,7 @@ def clicks_and_gaps() -> list[Row]:
                 loudest <= -60.0,
             )
         )
-        change = metrics.gap_change_db(converted(apart, voice=voice), apart.samples, RATE_HZ, apart.singing)
+        change = metrics.gap_change_db(converted(as_one, voice=voice), apart.samples, RATE_HZ, apart.singing)
         rows.append(
             Row(f"{voice}: level in gaps", change, "dB", "-inf", 0.0, "within 1 dB", abs(change) <= 1.0)
         )
@@ -274,23 +275,11 @@ def _f0_rows(what: str, made: F0Errors, source: F0Errors, floor: F0Errors) -> li
 
 
 def _song_a_pitch() -> list[Row]:
+    """Against the track of the source: its MIDI knows the notes, but neither its glides nor what is voiced."""
     vocal = Sung(true_stem("vocals"), np.zeros(0), SINGING)
-    source_hz = heard(vocal.samples)
-    truth = np.where(
-        source_hz > 0, _song_a_truth(source_hz.size), 0.0
-    )  # its MIDI does not tell what is voiced
-    source = metrics.f0_errors(truth, source_hz)
+    truth = heard(vocal.samples)
     made = metrics.f0_errors(truth, heard(converted(vocal)))
-    return _f0_rows("song_a's vocal, deep", made, source, metrics.f0_errors(truth, _monotone(truth)))
-
-
-def _song_a_truth(hops: int) -> Array:
-    truth = np.zeros(hops)
-    for start_s in SONG_A_STARTS_S:
-        for number, midi in enumerate(SONG_A_MIDI):
-            first = round((start_s + number * SONG_A_STEP_S) / HOP_S)
-            truth[first : first + round(SONG_A_STEP_S / HOP_S)] = 440.0 * 2.0 ** ((midi - 69) / 12.0)
-    return truth
+    return _f0_rows("song_a, deep", made, metrics.f0_errors(truth, truth), metrics.f0_errors(truth, _monotone(truth)))
 
 
 def _monotone(truth_hz: Array) -> Array:
@@ -328,7 +317,7 @@ def _degraded(name: str, degrade: Callable[[Sung], Sung]) -> list[Row]:
     return [*rows, Row(f"{name}: all on", _told(everything), "", _told(off), _told(clean), goal, holds)]
 
 
-ALL_ON = {"split": "auto", "backing": "mute", "dereverb": 1.0, "room": 0.0, "mend_f0": True}
+ALL_ON = {"split": True, "backing": "mute", "dereverb": 1.0, "room": 0.0, "mend_f0": True}
 """All steps that make the pitch safer; the room is given back only to the ear, and the rest is as shipped."""
 
 
