@@ -60,7 +60,14 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
-OFF = {"split": False, "mend_f0": False, "carry_loudness": False, "guard": False, "deess": 0.0}
+OFF = {
+    "split": False,
+    "dereverb": 0.0,
+    "mend_f0": False,
+    "carry_loudness": False,
+    "guard": False,
+    "deess": 0.0,
+}
 """With these the converter is all there is."""
 
 

@@ -53,6 +53,12 @@ def test_spans_too_short_to_fade_are_left_alone() -> None:
     assert lengths == [] and np.array_equal(voice, _ones(1.0))
 
 
+def test_what_nothing_changes_is_given_back_uncopied() -> None:
+    samples = _ones(3.0)
+    pieces = cut_pieces(samples, RATE_HZ, [Span(1.0, 2.0)])
+    assert over_pieces(samples, pieces, lambda piece: piece.of(samples), Reports()) is samples
+
+
 def test_cancel_takes_effect_between_pieces() -> None:
     class Cancel(Reports):
         def __call__(self, done: float, total: float) -> None:

@@ -2,6 +2,11 @@
 
 Everywhere else the track stays the original stem, faded over, so that breaths are kept. Long vocals
 are worked on in pieces cut at their quietest moments.
+
+The steps, each one function that a setting switches off, and why in this order: lead from backing (all that follows hears
+one voice), the room out (late sound blurs pitch), f0 and guard (of what the converter will get), tuning, the converter,
+the loudness of the dry singer, de-essing, the room back (so that it rings of what is now sung, s sounds included), and
+last the guard's fallback to the lead as it was recorded, in its own room.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from bridge.voices.guard import fall_back, find_doubtful
 from bridge.voices.lead import find_lead
 from bridge.voices.loudness import carry_loudness
 from bridge.voices.pieces import Piece, cut_pieces, over_pieces
+from bridge.voices.room import dereverb, give_room, measure_room
 from bridge.voices.tuning import tune
 
 STAGE_VERSION = "2"
@@ -52,6 +58,8 @@ class ConvertSettings:
     backing: str = setting(
         "keep", choices=("keep", "mute", "convert"), help="what becomes of the voices behind the lead"
     )
+    dereverb: float = setting(1.0, lo=0.0, hi=1.0, help="how much of the room is taken out before")
+    room: float = setting(1.0, lo=0.0, hi=1.0, help="how much of that room the new voice gets back")
     mend_f0: bool = setting(True, help="two pitch trackers mend each other's octave errors")
     tune: float = setting(0.0, lo=0.0, hi=1.0, help="how far each note moves toward the song's key")
     carry_loudness: bool = setting(True, help="the singer's loudness and consonants on the new voice")
@@ -134,17 +142,20 @@ def convert_vocals(
 ) -> Converted:
     """`vocals`, (channels, frames), with their lead in the converter's voice, and what becomes of the backing."""
     pieces = cut_pieces(vocals, rate, song.singing)
-    lead, backing = _apart(vocals, rate, pieces, settings, part_of(report, 0, 5))
-    passages = _heard(lead, rate, pieces, settings, part_of(report, 1, 5))
+    lead, backing = _apart(vocals, rate, pieces, settings, part_of(report, 0, 6))
+    dry = over_pieces(
+        lead, pieces, lambda piece: dereverb(piece.of(lead), rate, settings.dereverb), part_of(report, 1, 6)
+    )
+    passages = _heard(dry, rate, pieces, settings, part_of(report, 2, 6))
     moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
     sung = partial(
         _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
     )
-    voice = sung(lead, lead, passages, report=part_of(report, 2, 5))
+    voice = sung(dry, lead, passages, report=part_of(report, 3, 6))
     if backing is not None and settings.backing == "convert":
-        others = _heard(backing, rate, pieces, settings, part_of(report, 3, 5))
-        backing = sung(backing, backing, others, report=part_of(report, 4, 5))
-    report(5, 5)
+        others = _heard(backing, rate, pieces, settings, part_of(report, 4, 6))
+        backing = sung(backing, backing, others, report=part_of(report, 5, 6))
+    report(6, 6)
     found = backing is not None
     return Converted(
         voice, None if settings.backing == "mute" else backing, found, moved, _absolute(passages, rate)
@@ -168,8 +179,7 @@ def _apart(
     if not settings.split:
         return vocals, None
     lead = over_pieces(vocals, pieces, lambda piece: find_lead(piece.of(vocals), rate), report)
-    backing = vocals - lead
-    return (lead, backing) if backing.any() else (vocals, None)
+    return lead, None if lead is vocals else vocals - lead
 
 
 def _heard(
@@ -199,6 +209,7 @@ def _sing(
 ) -> Samples:
     """`original` with each passage of `dry` in the other voice in its place."""
     known = {passage.piece: passage for passage in passages}
+    room = measure_room(((piece.of(original), piece.of(dry)) for piece in known), rate)
 
     def change(piece: Piece) -> Samples:
         own, f0 = piece.of(dry), known[piece].f0
@@ -206,6 +217,8 @@ def _sing(
         if settings.carry_loudness:
             sung = carry_loudness(sung, own, rate, f0)
         sung = deess(sung, rate, settings.deess)
+        if room is not None:
+            sung = give_room(sung, room, rate, settings.room)
         return fall_back(sung, piece.of(original), known[piece].doubtful, rate)
 
     return over_pieces(original, list(known), change, report)

@@ -46,13 +46,19 @@ def over_pieces(
     change: Callable[[Piece], Samples],
     report: Callable[[float, float], None],
 ) -> Samples:
-    """`samples` with each piece as `change` makes it, faded over; `report` hears frames done and in all."""
+    """`samples` with each piece as `change` makes it, faded over; `report` hears frames done and in all.
+
+    A piece that `change` gives back is left alone; where it gives all back, so are the samples, uncopied.
+    """
     total = max(1, sum(piece.end - piece.start for piece in pieces))
     done = 0
     report(0, total)
-    changed = samples.copy()
+    changed = samples
     for piece in pieces:
-        changed[:, piece.start : piece.end] += (change(piece) - piece.of(samples)) * _weights(piece)
+        made = change(piece)
+        if not np.may_share_memory(made, samples):
+            changed = samples.copy() if changed is samples else changed
+            changed[:, piece.start : piece.end] += (made - piece.of(samples)) * _weights(piece)
         done += piece.end - piece.start
         report(done, total)
     return changed
