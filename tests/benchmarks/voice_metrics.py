@@ -33,6 +33,7 @@ _SILENT_DB = 45.0  # under the loudest frames: not voiced
 _JUMP_COST, _COST_PER_BIN = 3.0, 0.05  # in nepers: a real octave leap outweighs them in two or three hops
 _FINE_PERIODS = 2.5
 _MEDIAN_HOPS = 5  # against single hops that a consonant misleads
+_RIGHT_CENTS = 50.0
 _JUMP_CENTS = 150.0  # this near an octave off is an octave error
 _JUMP_HOPS = 2  # shorter ones nobody hears
 _SAME_JUMP_HOPS = 10
@@ -54,6 +55,7 @@ class F0Errors:
 
     rmse_cents: float  # where both are voiced, octave errors included
     median_cents: float  # of the absolute deviation there
+    right: float  # share of truly voiced hops whose pitch is found within 50 cents
     voicing: float  # share of hops that are voiced in one of them only
     jumps: tuple[int, ...]  # the hop at which each run of octave errors begins
     jumps_per_min: float  # per minute of truly voiced sound
@@ -126,6 +128,7 @@ def f0_errors(truth_hz: Array, found_hz: Array) -> F0Errors:
     return F0Errors(
         rmse_cents=float(np.sqrt(np.mean(cents[both] ** 2))) if both.any() else float("nan"),
         median_cents=float(np.median(np.abs(cents[both]))) if both.any() else float("nan"),
+        right=float((both & (np.abs(cents) < _RIGHT_CENTS)).sum() / max(1, (truth > 0).sum())),
         voicing=float(((truth > 0) != (found > 0)).mean()),
         jumps=jumps,
         jumps_per_min=len(jumps) / minutes if minutes else float("nan"),
