@@ -5,6 +5,7 @@
 | `__main__` | `python -m bridge` |
 | `cli` | the verbs; no logic |
 | `control_verbs` | the verbs that ask something of the daemon: `jobs`, `peers` |
+| `voice_verbs` | the verbs of voices: list, import, test, consent |
 | `install_verbs` | the verb `install-scripts` |
 | `daemon` | composition root: starts the parts in order, stops them in reverse |
 | `demo` | the main job on a shipped song, through a real daemon |
@@ -36,7 +37,7 @@
 | `effects` | chains of effects, and plug-ins in a child process |
 | `separators` | htdemucs, spleeter, and the split of its accompaniment |
 | `transcribers` | pitched parts, bass, drums |
-| `voices` | consent, the character voices, who sings where |
+| `voices` | consent, trained and built-in voices, f0, who sings where |
 | `instruments` | a phrase -> audio, by a soundfont or an instrument plug-in |
 | `reporting` | output against input in figures and pictures, and the report's page |
 | `intake` | one audio file -> Bounce, with all that is known of it |

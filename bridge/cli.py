@@ -45,6 +45,7 @@ from bridge.terminal import (
     tuned_table,
     work_bar,
 )
+from bridge.voice_verbs import voices_app
 
 app = typer.Typer(
     name="dawbridge",
@@ -251,6 +252,7 @@ def score(
 
 app.add_typer(live_app, name="live")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(voices_app, name="voices")
 app.command()(peers)
 app.command()(capture)
 app.command()(ports)

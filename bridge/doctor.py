@@ -180,9 +180,7 @@ def _model(status: weights.ModelStatus) -> Finding:
     name = status.model.name
     if status.installed:
         return Finding(f"model {name}", "ok", str(status.folder))
-    return Finding(
-        f"model {name}", "limited", f"without it: {status.model.without}", f"dawbridge models fetch {name}"
-    )
+    return Finding(f"model {name}", "limited", f"without it: {status.model.without}", status.model.remedy)
 
 
 def _preset(name: str) -> Finding:

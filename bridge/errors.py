@@ -69,6 +69,12 @@ class ModelError(DawbridgeError):
     default_code = "model"
 
 
+class VoiceError(DawbridgeError):
+    """A voice folder, or a model to import as one, is missing, damaged, unsafe or made for something else."""
+
+    default_code = "voice"
+
+
 class StageError(DawbridgeError):
     """A stage could not do its work; the job goes on with what does not depend on it."""
 

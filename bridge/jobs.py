@@ -112,7 +112,7 @@ def prepare(
 def already_returned(job: Job, shop: Workshop) -> Path | None:
     """The folder of an earlier, complete run of this very job, if it still stands with all its files.
 
-    A folder with a voice whose consent no longer holds, or is another one now, does not count.
+    A folder with a voice whose consent no longer holds, or that is another one now, does not count.
     """
     row = shop.ledger.job(job.id)
     if row is None or row.state != "done" or row.folder is None:
@@ -120,10 +120,13 @@ def already_returned(job: Job, shop: Workshop) -> Path | None:
     folder = Path(row.folder)
     try:
         manifest = read_manifest(folder)
-        consents = {told.get("consent_sha256") for told in _permits(job, shop.folders)}
+        permitted = {
+            (told.get("consent_sha256"), told.get("voice_sha256")) for told in _permits(job, shop.folders)
+        }
     except DawbridgeError:
         return None
-    if manifest.voice is not None and manifest.voice.consent_sha256 not in consents:
+    voice = manifest.voice
+    if voice is not None and (voice.consent_sha256, voice.voice_sha256) not in permitted:
         return None
     is_whole = all((folder / artifact.path).is_file() for artifact in manifest.artifacts)
     return folder if manifest.id == job.id and is_whole else None

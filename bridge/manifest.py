@@ -84,6 +84,7 @@ class ManifestVoice:
 
     name: str
     consent_sha256: str | None = None
+    voice_sha256: str | None = None  # of its voice.toml, which names the model's digest
 
 
 @dataclass(frozen=True)

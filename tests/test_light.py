@@ -42,6 +42,7 @@ HEAVY = (
         "bridge.livehost.background",
         "bridge.webserver",
         "bridge.control_verbs",
+        "bridge.voice_verbs",
     ],
 )
 def test_nothing_heavy_is_imported(module: str) -> None:

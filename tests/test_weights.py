@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import socket
 import sys
 import time
@@ -27,6 +29,7 @@ class Hub(ThreadingHTTPServer):
     """A model hub on the loopback interface: names the digest, then redirects to where the bytes are."""
 
     daemon_threads = True
+    content = CONTENT
     digest = DIGEST
     cut = False
     asked: list[str]
@@ -55,11 +58,11 @@ class _Answers(BaseHTTPRequestHandler):
         self.server.asked.append(f"{self.command} {self.path}")
         if self.path.startswith("/cdn/"):
             self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT)))
+            self.send_header("Content-Length", str(len(self.server.content)))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(CONTENT[: 2_000_000 if self.server.cut else None])
-        elif self.path.startswith("/adefossez/HTDemucs"):
+                self.wfile.write(self.server.content[: 2_000_000 if self.server.cut else None])
+        elif self.path.startswith(("/adefossez/HTDemucs", "/lengyue233/content-vec-best")):
             self.send_response(302)
             if self.server.digest:
                 self.send_header("X-Linked-Etag", f'"{self.server.digest}"')
@@ -109,6 +112,52 @@ def test_fetch_of_what_is_there_asks_nobody(hub: Hub, tmp_path: Path) -> None:
     weights.fetch("htdemucs", tmp_path, ignore)
     assert weights.why_unavailable("htdemucs", tmp_path) is None
     assert hub.asked == []
+
+
+def pickled(value: object, hub: Hub) -> None:
+    """Let the hub serve what torch.save makes of `value`."""
+    import torch
+
+    made = io.BytesIO()
+    torch.save(value, made)
+    hub.content = made.getvalue()
+    hub.digest = hashlib.sha256(hub.content).hexdigest()
+
+
+def test_a_pickle_of_the_hub_is_kept_as_tensors_alone(hub: Hub, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    pickled({"a": torch.arange(6.0).reshape(2, 3).T}, hub)
+    assert weights.why_unavailable("content-vec-best", tmp_path) is None
+    before = weights.refs("content-vec-best", tmp_path)
+    weights.fetch("content-vec-best", tmp_path, ignore)
+    assert files_in(tmp_path) == ["digests.json", "model.safetensors"]
+    path = weights.verified("content-vec-best/model.safetensors", tmp_path)
+    assert torch.equal(load_file(path)["a"], torch.arange(6.0).reshape(2, 3).T)
+    assert [ref.sha256 for ref in weights.refs("content-vec-best", tmp_path)] == [hub.digest]
+    assert weights.refs("content-vec-best", tmp_path) == before
+    assert hub.asked[-2] == "GET /lengyue233/content-vec-best/resolve/main/pytorch_model.bin"
+    hub.asked.clear()
+    weights.fetch("content-vec-best", tmp_path, ignore)
+    assert hub.asked == []
+    path.unlink()
+    pickled({"a": torch.zeros(3)}, hub)
+    with pytest.raises(ModelError, match=f"the new digest is {hub.digest}, recorded before was"):
+        weights.fetch("content-vec-best", tmp_path, ignore)
+    assert files_in(tmp_path) == ["digests.json"]
+
+
+def test_a_pickle_that_would_run_something_is_never_opened(hub: Hub, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'proof'}",)
+
+    pickled({"a": Payload()}, hub)
+    with pytest.raises(ModelError, match=r"pytorch_model.bin holds something else than tensors") as told:
+        weights.fetch("content-vec-best", tmp_path, ignore)
+    assert told.value.code == "pickle"
+    assert files_in(tmp_path) == []  # nor is its digest recorded, so that a good file may still come
 
 
 def test_fetch_gets_every_specialist(hub: Hub, tmp_path: Path) -> None:
@@ -279,7 +328,10 @@ def test_a_changed_shipped_file_is_refused() -> None:
 
 def test_every_model_says_what_it_is(tmp_path: Path) -> None:
     listed = {status.model.name: status for status in weights.list_models(tmp_path)}
-    assert set(listed) == {"htdemucs", "htdemucs_ft", "htdemucs_6s", "spleeter"}
+    assert set(listed) == {
+        *("htdemucs", "htdemucs_ft", "htdemucs_6s", "spleeter"),
+        *("content-vec-best", "whisper-tiny-en"),
+    }
     assert all(status.model.licence and status.model.without for status in listed.values())
     assert listed["spleeter"].size_bytes > 100_000_000
     assert listed["htdemucs"].size_bytes == 0

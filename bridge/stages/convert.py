@@ -22,17 +22,15 @@ import numpy as np
 
 from bridge import audio
 from bridge.audio import Samples
-from bridge.config import read_toml
-from bridge.errors import StageError
 from bridge.grid import read_grid
 from bridge.progress import Report, part_of
 from bridge.settings import setting
 from bridge.types import Artifact, Context, Grid, Made, Skip, Span
 from bridge.voices import psola
-from bridge.voices.character import CHARACTERS
 from bridge.voices.consent import Permit, require_consent
 from bridge.voices.converter import Converter, Transposition
 from bridge.voices.deess import deess
+from bridge.voices.engines import open_voice
 from bridge.voices.f0 import F0Track, track_f0
 from bridge.voices.guard import fall_back, find_doubtful
 from bridge.voices.lead import find_lead
@@ -104,7 +102,7 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
         StageError: (`engine_missing`) the voice needs an engine that this version does not have.
     """
     permitted = _require(settings, context.voices_dir)
-    converter = open_converter(permitted)
+    converter = open_converter(permitted, context.models_dir)
     source = stems.path / "vocals.wav"
     if not source.exists():
         return Skip("this bounce has no vocals stem", "no_vocals")
@@ -121,20 +119,16 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     return Made(files, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made, settings)})
 
 
-def open_converter(permitted: Permit) -> Converter:
+def open_converter(permitted: Permit, models_dir: Path) -> Converter:
     """The engine that speaks with the permitted voice. No engine opens without a Permit.
 
     Raises:
         StageError: (`engine_missing`) this version does not have the engine.
+        VoiceError, ModelError: the voice or its encoder is missing or damaged.
     """
     if permitted.folder is None:
         return psola.open_character(permitted)
-    engine = read_toml(permitted.folder / "voice.toml", StageError).get("engine")
-    raise StageError(
-        f"The voice {permitted.voice!r} needs the engine {engine!r}, which this version does not run yet. "
-        f"Use a character: {', '.join(CHARACTERS)}.",
-        "engine_missing",
-    )
+    return open_voice(permitted, models_dir)
 
 
 def convert_vocals(
@@ -262,4 +256,8 @@ def _require(settings: ConvertSettings, voices_dir: Path) -> Permit:
 
 
 def _facts(permitted: Permit) -> dict[str, Any]:
-    return {"name": permitted.voice, "consent_sha256": permitted.consent_sha256}
+    return {
+        "name": permitted.voice,
+        "consent_sha256": permitted.consent_sha256,
+        "voice_sha256": permitted.voice_sha256,
+    }

@@ -92,7 +92,7 @@ def export(
     sounds = (voice, backing, lead, mix, new_piece, arrangement_audio, continuation_audio)
     scores = (notes, notes_quantised, arrangement, continuation)
     names = _names(settings, stems, *sounds, *scores, report)
-    earlier = _published_before(outbox, song, told["id"], names)
+    earlier = _published_before(outbox, song, told, names)
     if earlier is not None:
         return Made({}, str(earlier[0]), {"folder": str(earlier[0]), "revision": earlier[1]})
     try:
@@ -132,14 +132,21 @@ def _names(settings: ExportSettings, stems: Artifact | None, *others: Artifact |
     return names | {name for name in STEMS if sounds and stems and (stems.path / f"{name}.wav").exists()}
 
 
-def _published_before(outbox: Path, song: str, job_id: str, names: set[str]) -> tuple[Path, int] | None:
-    """Folder and revision where this very job came back whole already: before a kill, or a failed retry."""
+def _published_before(
+    outbox: Path, song: str, record: Mapping[str, Any], names: set[str]
+) -> tuple[Path, int] | None:
+    """Folder and revision where this very job came back whole already: before a kill, or a failed retry.
+
+    In another voice, or by another consent, it is not the same.
+    """
+    voice = _manifest_voice(record)
     revision = 1
     while (folder := outbox / _folder_name(song, revision)).exists():
         with contextlib.suppress(ManifestError):
             told = manifest.read_manifest(folder)
             is_whole = all((folder / artifact.path).is_file() for artifact in told.artifacts)
-            if told.id == job_id and is_whole and {artifact.name for artifact in told.artifacts} == names:
+            is_same = told.id == record["id"] and told.voice == voice
+            if is_same and is_whole and {artifact.name for artifact in told.artifacts} == names:
                 return folder, revision
         revision += 1
     return None
@@ -305,6 +312,13 @@ def _voice(delivery: Delivery) -> Mapping[str, Any] | None:
     return voice
 
 
+def _manifest_voice(record: Mapping[str, Any]) -> manifest.ManifestVoice | None:
+    voice = record["facts"].get("convert", {}).get("voice")
+    if not voice:
+        return None
+    return manifest.ManifestVoice(voice["name"], voice["consent_sha256"], voice.get("voice_sha256"))
+
+
 def _publish(
     delivery: Delivery,
     outbox: Path,
@@ -334,7 +348,7 @@ def _publish(
 def _manifest(
     delivery: Delivery, revision: int, returned: tuple[manifest.ManifestArtifact, ...], grid: Grid | None
 ) -> manifest.Manifest:
-    record, bounce, voice = delivery.record, delivery.bounce, _voice(delivery)
+    record, bounce = delivery.record, delivery.bounce
     stages = (
         *(_stage(event) for event in record["stages"]),
         manifest.ManifestStage("export", "done"),
@@ -361,7 +375,7 @@ def _manifest(
         artifacts=returned,
         stages=stages,
         fallbacks=tuple(Fallback(**fallback) for fallback in record["fallbacks"]),
-        voice=manifest.ManifestVoice(voice["name"], voice["consent_sha256"]) if voice else None,
+        voice=_manifest_voice(record),
         software=manifest.Software(__version__, tuple(ModelRef(**ref) for ref in record["models"])),
     )
 

@@ -23,6 +23,7 @@ from bridge.voices.character import CHARACTERS
 SCHEMA = 1
 SCOPES = ("personal", "release")
 FILE_NAME = "consent.toml"
+CARD_NAME = "voice.toml"
 
 _GIVEN_OUT_HERE = object()
 
@@ -47,6 +48,7 @@ class Permit:
     voice: str
     folder: Path | None  # the voice folder; None for a built-in character
     consent_sha256: str | None  # of the consent file's bytes; None for a built-in character
+    voice_sha256: str | None = None  # of voice.toml's bytes, which name the model's digest; None without one
     given_out_by: InitVar[object] = None
 
     def __post_init__(self, given_out_by: object) -> None:
@@ -61,7 +63,7 @@ def require_consent(name: str, voices_dir: Path, today: datetime.date) -> Permit
         Refused: (`no_consent`) no such voice, or no consent that holds.
     """
     if name in CHARACTERS:
-        return Permit(name, None, None, _GIVEN_OUT_HERE)
+        return Permit(name, None, None, given_out_by=_GIVEN_OUT_HERE)
     folder = voice_folder(name, voices_dir)
     if not folder.is_dir():
         raise _refused(name, f"there is no folder {folder}", "Check the name")
@@ -72,7 +74,26 @@ def require_consent(name: str, voices_dir: Path, today: datetime.date) -> Permit
         raise _refused(name, f"its consent expired on {consent.expires}", "Ask its owner for a new one")
     if today < consent.date:
         raise _refused(name, f"its consent is dated {consent.date}, a day to come", "Correct the date")
-    return Permit(name, folder, digest, _GIVEN_OUT_HERE)
+    return Permit(name, folder, digest, _card_sha256(name, folder), given_out_by=_GIVEN_OUT_HERE)
+
+
+def check_permit(permit: Permit, today: datetime.date) -> None:
+    """That `permit` is one, and is what would be given out for its voice on the day `today`.
+
+    Engines ask before each piece of work, so that a consent revoked or edited meanwhile, or another voice put
+    in the place of the permitted one, stops them.
+
+    Raises:
+        TypeError: it is no Permit.
+        Refused: (`no_consent`) the consent or the voice is another one now.
+    """
+    if not isinstance(permit, Permit):
+        raise TypeError(f"a Permit is needed, not {type(permit).__name__}: ask require_consent for one")
+    voices_dir = permit.folder.parent if permit.folder is not None else Path()
+    if require_consent(permit.voice, voices_dir, today) != permit:
+        raise _refused(
+            permit.voice, "its consent or its files have changed since it was permitted", "Try again"
+        )
 
 
 def voice_folder(name: str, voices_dir: Path) -> Path:
@@ -86,6 +107,15 @@ def voice_folder(name: str, voices_dir: Path) -> Path:
     if not plain or folder.resolve() != voices_dir.resolve() / name:
         raise _refused(name, f"it is not the name of a folder inside {voices_dir}", "Use a plain name")
     return folder
+
+
+def read_consent(name: str, voices_dir: Path) -> Consent:
+    """What was agreed to, whether it holds or not.
+
+    Raises:
+        Refused: (`no_consent`) there is no readable consent.
+    """
+    return _read(name, voice_folder(name, voices_dir) / FILE_NAME)[0]
 
 
 def write_consent(name: str, consent: Consent, voices_dir: Path) -> str:
@@ -130,6 +160,16 @@ def _read(name: str, path: Path) -> tuple[Consent, str]:
     except ValueError as exc:  # not UTF-8, or not TOML
         raise _refused(name, f"{path} is no valid TOML ({exc})", "Mend that line") from exc
     return _check(name, table), hashlib.sha256(raw).hexdigest()
+
+
+def _card_sha256(name: str, folder: Path) -> str | None:
+    path = folder / CARD_NAME
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise _refused(name, f"{path} can't be read ({exc.strerror})", "Mend that") from exc
 
 
 def _check(name: str, table: Mapping[str, Any]) -> Consent:
