@@ -245,7 +245,7 @@ def hear_whisper(utterances: Iterable[Samples], rate_hz: int) -> list[str]:
         pieces, _ = _whisper().transcribe(
             mono,
             language="en",
-            beam_size=5,
+            beam_size=1,
             temperature=0.0,
             condition_on_previous_text=False,
             without_timestamps=True,
