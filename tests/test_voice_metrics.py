@@ -16,7 +16,7 @@ RATE_HZ = 44_100
 
 
 def vowel(f0_hz: Array | float, seconds: float = 1.0, level: float = 0.1) -> Samples:
-    """A pulse train below 5 kHz with the tone of an "a", (1, frames)."""
+    """A pulse train below 5 kHz with the tone of an "a" and a strong fundamental, (1, frames)."""
     frames = round(seconds * RATE_HZ)
     hz = (
         np.broadcast_to(np.asarray(f0_hz, dtype=np.float64), frames)
@@ -26,7 +26,10 @@ def vowel(f0_hz: Array | float, seconds: float = 1.0, level: float = 0.1) -> Sam
     phase = 2.0 * np.pi * np.cumsum(hz) / RATE_HZ
     out = np.zeros(frames)
     for number in range(1, 60):
-        gain = sum(1.0 / (1.0 + ((number * hz - centre) / 100.0) ** 2) for centre in (800.0, 1200.0)) + 0.02
+        gain = (
+            sum(1.0 / (1.0 + ((number * hz - centre) / 100.0) ** 2) for centre in (800.0, 1200.0))
+            + 2.0 / number
+        )
         out += np.where(number * hz < 5000.0, gain, 0.0) * np.sin(number * phase)
     ends = np.clip(np.minimum(np.arange(frames), frames - 1 - np.arange(frames)) / 800.0, 0.0, 1.0)
     return (level * np.sin(np.pi / 2 * ends) ** 2 * out / np.abs(out).max()).astype(np.float32)[None]

@@ -48,7 +48,12 @@ ALL_ON: dict[str, Any] = {"split": True, "backing": "mute", "dereverb": 1.0, "ro
 
 def reverb() -> list[Row]:
     """A room with a T60 of 0.8 s."""
-    return _degraded("T60 0.8 s", lambda dry: material.in_room(dry))
+    return _degraded("T60 0.8 s", material.in_room)
+
+
+def dry() -> list[Row]:
+    """Nothing is wrong with the vocal: what the steps do to it all the same."""
+    return _degraded("dry", lambda vocal: vocal)
 
 
 def backing() -> list[Row]:
@@ -61,20 +66,19 @@ def backing() -> list[Row]:
 
 def bleed() -> list[Row]:
     """The band under the voice."""
-    return _degraded("bleed -10 dB", lambda dry: material.with_bleed(dry))
+    return _degraded("bleed -10 dB", material.with_bleed)
 
 
 def _degraded(name: str, degrade: Callable[[Sung], Sung]) -> list[Row]:
     """What `degrade` costs: with all steps off, with each alone and with all on.
 
     The floor is all off. The ceiling is the voice converted dry and degraded afterwards: nobody can hear more through that
-    than the tracker. The goal is held against the voice that was converted dry.
+    than the tracker. The goal is held against the dry voice with all steps on.
     """
     dry = material.sung(material.HIGH)
     spoilt = degrade(dry)
-    clean_voice = converted(dry, **OFF)
-    clean, source = _errors(dry, clean_voice), _errors(dry, spoilt.samples)
-    ceiling = _told(_errors(dry, degrade(replace(dry, samples=clean_voice)).samples))
+    clean, source = _errors(dry, converted(dry, **ALL_ON)), _errors(dry, spoilt.samples)
+    ceiling = _told(_errors(dry, degrade(replace(dry, samples=converted(dry, **OFF))).samples))
     floor = _told(_errors(dry, converted(spoilt, **OFF)))
     rows = [
         Row(f"{name}: source, unconverted", _told(source)),

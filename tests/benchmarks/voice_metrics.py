@@ -3,6 +3,7 @@
 Nothing here takes part in the pipeline, whose trackers are Praat and swift-f0: pitch is heard by CREPE's small network
 (Kim et al. 2018) under a Viterbi search that lets octaves leap, and made finer by the sound's own correlation, and words by pocketsphinx and
 Whisper. `tests/test_voice_metrics.py` proves each of them on signals with a known answer.
+CREPE's small network misses buzzing tones under 130 Hz with hardly any fundamental: read low voices beside their ceiling.
 """
 
 from __future__ import annotations

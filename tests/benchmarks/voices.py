@@ -36,6 +36,7 @@ PARTS: Mapping[str, Callable[[], Sequence[Row]]] = {
     "so-vits": voice_parts.trained,
     "words": voice_parts.words,
     "japanese": voice_parts.japanese,
+    "dry": voice_degraded.dry,
     "reverb": voice_degraded.reverb,
     "backing": voice_degraded.backing,
     "bleed": voice_degraded.bleed,
