@@ -32,7 +32,10 @@ def vowel(f0_hz: Array | float, seconds: float = 1.0, level: float = 0.1) -> Sam
         )
         out += np.where(number * hz < 5000.0, gain, 0.0) * np.sin(number * phase)
     ends = np.clip(np.minimum(np.arange(frames), frames - 1 - np.arange(frames)) / 800.0, 0.0, 1.0)
-    return (level * np.sin(np.pi / 2 * ends) ** 2 * out / np.abs(out).max()).astype(np.float32)[None]
+    faded: Samples = (level * np.sin(np.pi / 2 * ends) ** 2 * out / np.abs(out).max()).astype(np.float32)[
+        None
+    ]
+    return faded
 
 
 def hops(hz: float, seconds: float = 1.0) -> Array:

@@ -57,7 +57,7 @@ class Sung:
     @property
     def seconds(self) -> float:
         """Its length."""
-        return self.samples.shape[1] / RATE_HZ
+        return float(self.samples.shape[1] / RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def with_backing(lead: Sung, *, panned: bool, level_db: float = -6.0) -> Sung:
     """In stereo: another voice with other notes on the same words, `level_db` against the lead; right, or centred."""
     other = sung(BACKING).samples
     gains = np.array([[0.3], [1.38]]) if panned else np.ones((2, 1))  # the same power
-    backing = fit(gains * other, lead.samples.shape[1])
+    backing = fit((gains * other).astype(np.float32), lead.samples.shape[1])
     return replace(lead, samples=_under(lead, backing, level_db))
 
 
@@ -140,7 +140,10 @@ def with_bleed(lead: Sung, *, level_db: float = -10.0) -> Sung:
 
 def accompaniment() -> Samples:
     """song_a without its singer, (2, frames) at RATE_HZ."""
-    return np.sum([true_stem(stem) for stem in ("drums", "bass", "other")], axis=0, dtype=np.float32)
+    music: Samples = np.sum(
+        [true_stem(stem) for stem in ("drums", "bass", "other")], axis=0, dtype=np.float32
+    )
+    return music
 
 
 def instruments() -> Samples:

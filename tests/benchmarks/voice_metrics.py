@@ -98,7 +98,9 @@ def finer(signal: npt.NDArray[np.float32], hz: Array) -> Array:
         width = round(_FINE_PERIODS * period)
         centre = margin + round(hop * HOP_S * _FINE_HZ)
         lags = np.arange(int(period * 0.966) - 1, int(np.ceil(period * 1.035)) + 2)
-        found = np.array([_likeness(padded, centre - (width + lag) // 2, width, lag) for lag in lags])
+        found = np.array(
+            [_likeness(padded, centre - (width + lag) // 2, width, lag) for lag in lags.tolist()]
+        )
         best = int(np.argmax(found[1:-1])) + 1
         bend = found[best - 1] - 2.0 * found[best] + found[best + 1]
         shift = (found[best - 1] - found[best + 1]) / (2.0 * bend) if bend < 0 else 0.0
@@ -308,7 +310,8 @@ def _levels_db(signal: npt.NDArray[Any], hop: int, hops: int) -> Array:
     power = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (1, 0)))
     centres = np.arange(hops) * hop
     first, last = (np.clip(centres + side * 3 * hop // 2, 0, signal.size) for side in (-1, 1))
-    return 10.0 * np.log10((power[last] - power[first]) / np.maximum(last - first, 1) + 1e-12)
+    levels: Array = 10.0 * np.log10((power[last] - power[first]) / np.maximum(last - first, 1) + 1e-12)
+    return levels
 
 
 @functools.lru_cache(maxsize=1)
