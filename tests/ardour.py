@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 
 import mido
 
+from tests.ardour_lua import ui_scripts
 from tests.jack import HAVE_JACK, JackServer, end, start, wait_until
 
 HAVE_ARDOUR = HAVE_JACK and all(shutil.which(tool) for tool in ("ardour", "Xvfb"))
@@ -72,6 +73,7 @@ class Ardour:
     log: Path
     bpm: float
     osc: socket.socket
+    display: str
     osc_port: int = 0
 
     def input_of(self, track: str) -> str:
@@ -127,6 +129,15 @@ class Ardour:
         self._send("/save_state")
         wait_until(lambda: self._session_file.stat().st_ino != before, "the session saved", STEP_LIMIT_S)
 
+    def access_action(self, name: str) -> None:
+        """Run one of Ardour's own actions, e.g. "Editor/undo"; nothing is awaited."""
+        self._send("/access_action", name)
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError where Ardour has ended by itself."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+
     def close(self) -> None:
         """End Ardour without saving."""
         end(self.process, STEP_LIMIT_S)
@@ -165,8 +176,7 @@ class Ardour:
         return self._receive(path)
 
     def _send(self, path: str, *values: OscValue) -> None:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+        self.check_alive()
         self.osc.sendto(encode_osc(path, *values), ("127.0.0.1", self.osc_port))
 
     def _receive(self, path: str) -> list[OscValue]:
@@ -325,7 +335,9 @@ def _display(log: Path) -> Iterator[str]:
     """A virtual screen on the first free display."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb", 0) as number:
-        process = start(("Xvfb", "-displayfd", str(writing), "-nolisten", "tcp"), log, (writing,))
+        # Without -noreset the server starts anew, and refuses others meanwhile, whenever its last client leaves.
+        command = ("Xvfb", "-displayfd", str(writing), "-nolisten", "tcp", "-noreset")
+        process = start(command, log, (writing,))
         os.close(writing)  # so that a dead Xvfb reads as an empty number
         try:
             if not select.select([number], [], [], START_LIMIT_S)[0]:
@@ -349,13 +361,14 @@ def _started(
     for name in ("config", "instant.xml"):
         shutil.copy(FILES / name, config / name)
     shutil.copy(script, scripts)
+    (config / "ui_scripts").write_text(ui_scripts())
     (config / ".a7").touch()  # Ardour's sign that it has run before: no dialog
     (config / "osc_url").touch()  # Ardour writes its address here if the file is there
     env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     env |= NO_AVX512 | asked | {"HOME": str(folder / "home"), "DAWBRIDGE_READY": str(folder / "ready")}
     session, log = folder / SESSION_NAME, folder / "ardour.log"
     command = ("ardour", "--no-splash", "--no-announcements", "-N", str(session), "-T", SCRIPT_NAME)
-    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc)
+    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc, asked["DISPLAY"])
 
 
 def _wait_until_ready(ardour: Ardour) -> None:

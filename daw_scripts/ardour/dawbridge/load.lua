@@ -3,12 +3,10 @@
 -- loaded a second time: each track's comment says what it holds.
 --
 -- All tracks come muted, so that nothing doubles what plays. The stems stand in a group of their own: one unmute sounds
--- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, and the next load of
--- that song fills the same tracks again.
+-- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, the next load of that
+-- song fills the same tracks again, and `unload` takes them away.
 -- GPL-3.0-or-later
 
-local MARK = "dawbridge 1 %s %d %s" -- content, number of the region in its file, artifact
-local MARK_PATTERN = "dawbridge 1 (%x+) "
 local SAME_BPM = 0.05
 local MUTE_LIMIT_MS, LOOK_MS = 2000, 5
 local STEMS = { vocals = true, drums = true, bass = true, other = true }
@@ -19,6 +17,7 @@ local ORDER = {
 
 return function(core)
   local json, manifest, tempo, wav = core.use("json"), core.use("manifest"), core.use("tempo"), core.use("wav")
+  local mark = core.use("mark")
   local load = {}
 
   -- A folder of the outbox itself, not something elsewhere.
@@ -49,8 +48,8 @@ return function(core)
   -- The name of a track that holds this content, or nil. Tracks that an undo has emptied don't count.
   local function track_with(content)
     for route in core.each(Session:get_tracks()) do
-      local track = route:to_track()
-      if route:comment():match(MARK_PATTERN) == content and track:playlist():n_regions() > 0 then return route:name() end
+      local found = mark.of(route)
+      if found and found.content == content and route:to_track():playlist():n_regions() > 0 then return route:name() end
     end
   end
 
@@ -129,8 +128,8 @@ return function(core)
   -- The track that an undo has emptied and that bears this mark, or nil.
   local function emptied_track(marked)
     for route in core.each(Session:get_tracks()) do
-      local track = route:to_track()
-      if route:comment() == marked and track:playlist():n_regions() == 0 then return track end
+      local track, found = route:to_track(), mark.of(route)
+      if found and mark.is_same(found, marked) and track:playlist():n_regions() == 0 then return track end
     end
   end
 
@@ -145,7 +144,7 @@ return function(core)
   -- A new track that bears this mark.
   local function add_track(channels, name, marked)
     for track in core.each(new_tracks(channels, name)) do
-      track:set_comment(marked, nil)
+      mark.set(track, marked)
       return track
     end
     core.fail("Ardour makes no track for %s. Does its audio engine run?", name)
@@ -159,7 +158,8 @@ return function(core)
     local channels = is_audio and wav.facts(path).channels or nil
     for number, region in ipairs(regions) do
       local name = readable(artifact) .. (is_audio and "" or " " .. part_of(artifact, region))
-      local marked = MARK:format(found.content, number, artifact.name)
+      local frames = region:length():samples()
+      local marked = { content = found.content, number = number, at = at, frames = frames, artifact = artifact.name }
       local track = emptied_track(marked)
       if not track then
         track = add_track(channels, name, marked)
@@ -223,7 +223,8 @@ return function(core)
     end)
     restore()
     if not ok then
-      core.fail("%s could not be loaded: %s The next load fills its empty tracks.", song.folder, core.line_of(problem))
+      local line = "%s could not be loaded: %s The next load fills its empty tracks, `unload` removes them."
+      core.fail(line, song.folder, core.line_of(problem))
     end
     return count
   end
