@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import socket
 import struct
@@ -25,6 +24,7 @@ import mido
 
 from tests.ardour_lua import ui_scripts
 from tests.jack import HAVE_JACK, JackServer, end, start, wait_until
+from tests.xvfb import virtual_display
 
 HAVE_ARDOUR = HAVE_JACK and all(shutil.which(tool) for tool in ("ardour", "Xvfb"))
 CLOCK_OUT = "ardour:MIDI Clock out"
@@ -61,6 +61,13 @@ class TakenNote(NamedTuple):
 
 class SessionFault(RuntimeError):
     """The script that fills the session failed: rarely, an import throws."""
+
+
+class EngineLost(RuntimeError):
+    """JACK has thrown Ardour out: rarely, two threads of Ardour's ask it at once, and their words are garbled.
+
+    Seen in JACK's log: half a kConnectNamePorts of the thread that connects new tracks, half a kComputeTotalLatencies.
+    """
 
 
 @dataclass
@@ -134,9 +141,10 @@ class Ardour:
         self._send("/access_action", name)
 
     def check_alive(self) -> None:
-        """Raise RuntimeError where Ardour has ended by itself."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+        """Raise RuntimeError where Ardour has ended by itself, EngineLost where it has lost JACK."""
+        self._check_process()
+        if "JACK HALTED" in self.log.read_text(errors="replace"):
+            raise EngineLost("JACK has thrown Ardour out")
 
     def close(self) -> None:
         """End Ardour without saving."""
@@ -160,6 +168,10 @@ class Ardour:
     def _session_file(self) -> Path:
         return self.session / f"{SESSION_NAME}.ardour"
 
+    def _check_process(self) -> None:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+
     def _recording(self) -> bool:
         return self._ask("/record_enabled") == [1]
 
@@ -176,7 +188,7 @@ class Ardour:
         return self._receive(path)
 
     def _send(self, path: str, *values: OscValue) -> None:
-        self.check_alive()
+        self._check_process()
         self.osc.sendto(encode_osc(path, *values), ("127.0.0.1", self.osc_port))
 
     def _receive(self, path: str) -> list[OscValue]:
@@ -197,7 +209,7 @@ def ardour_session(
     The MIDI file `musician` becomes a track of that name from beat 0; its own tempo is ignored.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _display(folder / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
+    with virtual_display(folder / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
         osc.bind(("127.0.0.1", 0))
         osc.settimeout(ANSWER_LIMIT_S)
         asked = {"DAWBRIDGE_BPM": str(bpm), "DAWBRIDGE_MUSICIAN": str(musician or "")}
@@ -206,7 +218,7 @@ def ardour_session(
             try:
                 try:
                     _wait_until_ready(ardour)
-                except SessionFault:
+                except (SessionFault, EngineLost):
                     if attempt == START_ATTEMPTS:
                         raise
                     continue
@@ -224,7 +236,7 @@ def ardour_script(
 
     `asked` goes into its environment. What lies in `scripts_folder(home)` already is there for the script.
     """
-    with _display(home / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
+    with virtual_display(home / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
         ardour = _started(home, jack, bpm, osc, {**asked, "DISPLAY": display}, script)
         try:
             yield ardour
@@ -330,23 +342,6 @@ def _beats(text: str, bpm: float) -> float:
     return int(text[1:]) / SUPERCLOCKS_PER_S * bpm / 60.0
 
 
-@contextlib.contextmanager
-def _display(log: Path) -> Iterator[str]:
-    """A virtual screen on the first free display."""
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", 0) as number:
-        # Without -noreset the server starts anew, and refuses others meanwhile, whenever its last client leaves.
-        command = ("Xvfb", "-displayfd", str(writing), "-nolisten", "tcp", "-noreset")
-        process = start(command, log, (writing,))
-        os.close(writing)  # so that a dead Xvfb reads as an empty number
-        try:
-            if not select.select([number], [], [], START_LIMIT_S)[0]:
-                raise TimeoutError(f"Xvfb names no display: {_tail(log)}")
-            yield f":{int(number.readline())}"
-        finally:
-            end(process)
-
-
 def _started(
     folder: Path,
     jack: JackServer,
@@ -376,8 +371,7 @@ def _wait_until_ready(ardour: Ardour) -> None:
     ready = folder / "ready"
 
     def script_done() -> bool:
-        if ardour.process.poll() is not None:
-            raise RuntimeError(f"Ardour ended by itself: {_tail(ardour.log)}")
+        ardour.check_alive()
         return ready.exists() and ready.stat().st_size > 0
 
     wait_until(script_done, "Ardour's new session", START_LIMIT_S, step_s=0.05)
@@ -386,7 +380,11 @@ def _wait_until_ready(ardour: Ardour) -> None:
     address = folder / "home" / ".config" / "ardour7" / "osc_url"
     ardour.osc_port = urlsplit(address.read_text().strip()).port or 0
     wait_until(_answers(ardour), "Ardour answers", STEP_LIMIT_S)
-    ardour.jack.wait_for_port(CLOCK_OUT)
+    try:
+        ardour.jack.wait_for_port(CLOCK_OUT)
+    except TimeoutError:
+        ardour.check_alive()
+        raise
 
 
 def _answers(ardour: Ardour) -> Callable[[], bool]:

@@ -137,8 +137,7 @@ def played(home: Path, folder: Path, daemon: RunningDaemon) -> Proof:
 def await_file(folder: Path, name: str, ardour: Ardour) -> None:
     def is_there() -> bool:
         ended = folder / "done"
-        if ardour.process.poll() is not None:
-            raise RuntimeError(f"Ardour ended by itself: {ardour.log.read_text(errors='replace')[-2000:]}")
+        ardour.check_alive()
         if name != "done" and ended.exists():
             raise RuntimeError(f"proof.lua: {ended.read_text()}")
         return (folder / name).exists()
