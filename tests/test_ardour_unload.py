@@ -29,7 +29,7 @@ from tests.x11_keys import ESCAPE, RIGHT, SPACE, press_keys
 
 pytestmark = [pytest.mark.real, pytest.mark.daw, pytest.mark.timeout(400)]
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 SHOWN_S = 1.0  # a box that has just come does not take every key yet
 YES, NO = (RIGHT, SPACE), (ESCAPE,)
 
