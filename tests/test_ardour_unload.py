@@ -124,16 +124,23 @@ def unloaded(tmp_path_factory: pytest.TempPathFactory) -> Session:
 def played(base: Path) -> Session:
     outbox = base / "outbox"
     (outbox / ".dawbridge").mkdir(parents=True)
-    returned = return_song(outbox)
-    status = {"schema": 1, "returned": [{"folder": returned.name, "created_at": ""}]}
-    (outbox / ".dawbridge" / "status.json").write_text(json.dumps(status))
+    for name, gain in (("Song", 0.5), ("Other", 0.25)):
+        return_song(outbox, name, job=name, gain=gain)
+    offer(outbox, "Song")
     config = Config(outbox=outbox, watch=(WatchConfig(inbox=base / "inbox"),))
     with jack_server(1024, synchronous=False) as jack, ardour_session(base / "ardour", jack) as ardour:
         place = install.Place(install.DAWS["ardour"], scripts_folder(ardour.session.parent), True)
         install.install(place, config)
         session = Session(ardour)
         play(session, made_song(base))
+        play_two_songs(session, outbox)
     return session
+
+
+def offer(outbox: Path, name: str) -> None:
+    """Make this song the only one that the daemon tells of."""
+    status = {"schema": 1, "returned": [{"folder": name, "created_at": ""}]}
+    (outbox / ".dawbridge" / "status.json").write_text(json.dumps(status))
 
 
 def play(session: Session, song: Path) -> None:
@@ -157,6 +164,17 @@ def play(session: Session, song: Path) -> None:
     session.undo()
     session.act("load at last", "dawbridge_load")
     session.save("at_last")
+
+
+def play_two_songs(session: Session, outbox: Path) -> None:
+    session.undo()
+    offer(outbox, "Other")
+    session.act("load another", "dawbridge_load")
+    session.save("another")
+    offer(outbox, "Song")
+    session.act("load the first again", "dawbridge_load")
+    session.unload("unload the first", YES)
+    session.save("other_left")
 
 
 def test_unload_leaves_the_session_as_it_was_before_the_load(unloaded: Session) -> None:
@@ -190,3 +208,10 @@ def test_a_track_that_was_changed_stays_and_is_named(unloaded: Session) -> None:
 
 def test_who_answers_no_keeps_every_track(unloaded: Session) -> None:
     assert unloaded.names("refused") == unloaded.names("reloaded")
+
+
+def test_unload_takes_the_song_that_was_loaded_last_also_onto_older_tracks(unloaded: Session) -> None:
+    assert "Other is loaded: " in unloaded.lines["load another"]
+    assert "Song is loaded: " in unloaded.lines["load the first again"]
+    ours = set(unloaded.names("another")) - set(unloaded.names("at_last"))
+    assert set(unloaded.names("other_left")) == set(unloaded.names("before")) | ours

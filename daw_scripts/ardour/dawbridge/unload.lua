@@ -15,23 +15,33 @@ return function(core)
   local mark = core.use("mark")
   local unload = {}
 
-  local function number_of(route)
-    return tonumber(route:to_stateful():id():to_s())
-  end
-
-  -- The content of the track that was made last, or nil where none is ours.
-  local function newest()
-    local content, highest = nil, -1
-    for route in core.each(Session:get_tracks()) do
-      local found, number = mark.of(route), number_of(route)
-      if found and number > highest then content, highest = found.content, number end
-    end
-    return content
+  local function number_of(one)
+    return tonumber(one:to_stateful():id():to_s())
   end
 
   local function stands_as_loaded(region, found)
     return math.abs(region:position():samples() - found.at) <= FRAMES_OFF
       and math.abs(region:length():samples() - found.frames) <= FRAMES_OFF
+  end
+
+  -- The higher, the later a load has made or filled the track: Ardour numbers what it makes in one row.
+  local function loaded_at(route, found)
+    local number = number_of(route)
+    for region in core.each(route:to_track():playlist():region_list()) do
+      if stands_as_loaded(region, found) then number = math.max(number, number_of(region)) end
+    end
+    return number
+  end
+
+  -- The content of the track that was made or filled last, or nil where none is ours.
+  local function newest()
+    local content, highest = nil, -1
+    for route in core.each(Session:get_tracks()) do
+      local found = mark.of(route)
+      local number = found and loaded_at(route, found) or -1
+      if number > highest then content, highest = found.content, number end
+    end
+    return content
   end
 
   local function is_unchanged(route, found)
