@@ -64,9 +64,9 @@ class SessionFault(RuntimeError):
 
 
 class EngineLost(RuntimeError):
-    """JACK has thrown Ardour out: rarely, two threads of Ardour's ask it at once, and their words are garbled.
+    """JACK has thrown Ardour out while it made tracks: on a busy machine, in one load of five.
 
-    Seen in JACK's log: half a kConnectNamePorts of the thread that connects new tracks, half a kComputeTotalLatencies.
+    JACK's log shows two requests of Ardour's garbled into one ("CheckSize error"), as when two threads write at once.
     """
 
 
