@@ -64,7 +64,7 @@ class SessionFault(RuntimeError):
 
 
 class EngineLost(RuntimeError):
-    """JACK has thrown Ardour out while it made tracks: on a busy machine, in one load of five.
+    """JACK has thrown Ardour out while it made tracks: on a busy machine, in about one load of four.
 
     JACK's log shows two requests of Ardour's garbled into one ("CheckSize error"), as when two threads write at once.
     """
