@@ -135,7 +135,7 @@ def test_the_status_tells_jobs_with_stage_and_progress_and_what_came_back(desk: 
     assert status["returned"] == [
         {
             "id": "x", "folder": "Song (2)", "name": "Song.wav", "created_at": "2026-11-22T10:00:00Z", "revision": 1,
-            "project": "My Song", "track": "Master",
+            "project": "My Song", "track": "Master", "draft": False, "replaces": "",
         }
     ]  # fmt: skip
     assert (status["live"], status["answers"]) == (None, {})
