@@ -310,7 +310,7 @@ def draft_and_best(outbox: Outbox, live: Stage, replaces: str) -> Any:
     live.until(lambda: len(live.script._status.returned) == 1)
     live.press()
     assert live.until_said("new tracks") == "dawbridge: Song: 8 new tracks; it is a draft: the best follows"
-    drums = next(track for track in live.live.song.tracks if track.name == "Song drums")
+    drums = next(track for track in live.live.set.tracks if track.name == "Song drums")
     drums.mute = True
     outbox.song("Song (2)", revision=2, job="b2", replaces=replaces)
     live.until(lambda: len(live.script._status.returned) == 2)
@@ -341,9 +341,28 @@ def test_only_its_own_draft_is_replaced(outbox: Outbox, stage: World) -> None:
     assert live.live.picture()["tracks"][: len(before["tracks"])] == before["tracks"]
 
 
+def test_where_live_refuses_to_mute_the_draft_it_sounds_as_before_and_nothing_is_loaded(
+    outbox: Outbox, stage: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = stage()
+    before = draft_and_best(outbox, live, replaces="d1")
+    last = live.live.set.tracks[-1]
+    set_value = type(last).__setattr__
+
+    def refuse(track: Any, name: str, value: Any) -> None:
+        if track is last and name == "mute":
+            raise RuntimeError("no")
+        set_value(track, name, value)
+
+    monkeypatch.setattr(type(last), "__setattr__", refuse)
+    live.press()
+    live.until_said("Song (2) is not loaded: Live refused (no)")
+    assert live.live.picture() == before
+
+
 def test_a_live_that_loads_no_audio_leaves_the_draft_sounding(outbox: Outbox, stage: World) -> None:
     outbox.song(job="d1", draft=True)
-    live = stage("11.0.0")
+    live = stage("11.3")
     live.press()
     live.until_said("new tracks")
     outbox.song("Song (2)", revision=2, job="b2", replaces="d1")
