@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from bridge import manifest, weights
+from bridge import manifest, retrying, weights
 from bridge.audio import Samples
 from bridge.config import folders
 from bridge.errors import StageError
 from bridge.filecontrol import FileControl
 from bridge.rebuilding import learn
 from bridge.stages import separate
+from bridge.terminal import job_table, narrator
 from bridge.types import ModelRef, Stem
 from tests.running_queue import Running, running
 
@@ -33,6 +36,7 @@ class Engines:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.failing = ""
+        self.code: str | None = None
         self.gate = threading.Event()
         self.gate.set()
 
@@ -41,7 +45,7 @@ class Engines:
     ) -> dict[Stem, Samples]:
         self.ran.append(engine)
         if engine == self.failing:
-            raise StageError(f"{engine} failed as told")
+            raise StageError(f"{engine} failed as told", self.code)
         while engine != "spleeter" and not self.gate.wait(0.01):
             report(1, 2)
         share = 0.25 if engine == "spleeter" else 0.125
@@ -186,6 +190,22 @@ def test_a_draft_that_fails_does_not_hold_up_the_best(engines: Engines, dawbridg
         assert published(daemon) == ["Song"]
 
 
+def test_a_draft_that_is_held_up_does_not_come_after_the_best(
+    engines: Engines, dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "REST_S", 600.0)
+    monkeypatch.setattr(retrying, "LONGEST_REST_S", 600.0)
+    engines.failing, engines.code = "spleeter", "disk_full"
+    engines.gate.clear()
+    with running(dawbridge_home, "stems_only") as daemon:
+        daemon.drop("Song.wav")
+        until(daemon, "waiting", draft=True)
+        engines.gate.set()
+        until(daemon, "done", draft=False)
+        until(daemon, "cancelled", draft=True)
+        assert published(daemon) == ["Song"]
+
+
 def test_a_best_that_fails_leaves_the_draft_and_a_retry_makes_no_other(
     engines: Engines, dawbridge_home: Path
 ) -> None:
@@ -238,6 +258,25 @@ def test_forgetting_a_draft_takes_nothing_up_again(engines: Engines, dawbridge_h
         daemon.drop("Next.wav", seed=1)  # once it is done, the forgotten one's file has been looked at
         until(daemon, "done", draft=False, name="Next.wav")
         assert not jobs(daemon, True) and published(daemon) == ["Next", "Next (2)", "Song", "Song (2)"]
+
+
+def test_a_person_is_told_which_one_is_the_draft(engines: Engines, dawbridge_home: Path) -> None:
+    with running(dawbridge_home, "stems_only") as daemon:
+        daemon.drop("Song.wav")
+        best = until(daemon, "done", draft=False)
+        console = Console(file=io.StringIO(), width=300)
+        tell = narrator(console, as_json=False)
+        for message in daemon.told:
+            tell(message)
+        console.print(job_table([(row, ()) for row in daemon.ledger.jobs()]))
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    draft = best["replaces"]
+    assert f"Song.wav queued as job {draft}, preset stems_only, a draft" in lines
+    assert f"Song.wav queued as job {best['id']}, preset stems_only" in lines
+    assert f"Song.wav (draft) done: {daemon.outbox / 'Song'}" in lines
+    assert f"{draft} Song.wav stems_only (draft) done {daemon.outbox / 'Song'}" in lines
+    assert f"{best['id']} Song.wav stems_only done {daemon.outbox / 'Song (2)'}" in lines
 
 
 def test_a_rebuilt_ledger_knows_drafts_from_the_outbox(engines: Engines, dawbridge_home: Path) -> None:
