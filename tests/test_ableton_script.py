@@ -347,7 +347,7 @@ def test_where_live_refuses_to_mute_the_draft_it_sounds_as_before_and_nothing_is
     live = stage()
     before = draft_and_best(outbox, live, replaces="d1")
     last = live.live.set.tracks[-1]
-    set_value = type(last).__setattr__
+    set_value: Any = type(last).__setattr__
 
     def refuse(track: Any, name: str, value: Any) -> None:
         if track is last and name == "mute":

@@ -22,6 +22,8 @@ from bridge.stages import separate
 from bridge.terminal import job_table, narrator
 from bridge.types import ModelRef, Stem
 from tests.running_queue import Running, running
+from tests.test_daemon import RunningDaemon, export_from_daw
+from tests.test_htdemucs import put_model
 
 PRESETS = {
     "best": '[separate]\nengine = "htdemucs"\n[convert]\nvoice = "bright"\n[analyse]\n',
@@ -288,3 +290,24 @@ def test_a_rebuilt_ledger_knows_drafts_from_the_outbox(engines: Engines, dawbrid
         learn(daemon.ledger, daemon.outbox, folders().spool)
         assert {job["id"]: (job["draft"], job["replaces"]) for job in daemon.control.jobs()} == before
         assert sorted(draft for draft, _ in before.values()) == [False, True]
+
+
+@pytest.mark.real
+def test_a_real_daemon_returns_the_draft_then_htdemucs(dawbridge_home: Path) -> None:
+    put_model("htdemucs", folders().models)
+    folders().presets.mkdir(parents=True)
+    (folders().presets / "quick.toml").write_text(PRESETS["stems_only"])
+    folders().config_file.write_text("settle_s = 0.3\n")
+    daemon = RunningDaemon(dawbridge_home)
+    try:
+        daemon.wait_for("ready")
+        export_from_daw(daemon.inbox, "Song.wav")
+        draft_job = daemon.wait_for("job")
+        best_job = daemon.wait_for("job")
+    finally:
+        daemon.end()
+    assert (draft_job["state"], best_job["state"]) == ("done", "done"), (draft_job, best_job)
+    draft, best = (manifest.read_manifest(Path(job["folder"])) for job in (draft_job, best_job))
+    assert manifest.verify(Path(draft_job["folder"])) == manifest.verify(Path(best_job["folder"])) == ()
+    assert (draft.revision, draft.draft, best.revision, best.replaces) == (1, True, 2, draft.id)
+    assert [one.software.models[0].name.split("/")[0] for one in (draft, best)] == ["spleeter", "htdemucs"]
