@@ -359,7 +359,7 @@ class _Run:
             await asyncio.sleep(min(left_s, WAIT_S))
 
     def _note_thrift(self, row: Stage, exc: StageError) -> None:
-        why = Fallback(row.name, "as fast as it can", "one thread, shorter segments", exc.message)
+        why = Fallback(row.name, "as fast as it can", "less memory, one thread", exc.message)
         self._job = replace(self._job, fallbacks=(*self._job.fallbacks, why))
         self._shop.ledger.set_fallbacks(self._job.id, self._job.fallbacks)
 

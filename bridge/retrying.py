@@ -46,7 +46,7 @@ class Again:
     """One more try of a stage."""
 
     rest_s: float
-    thrifty: bool = False  # with less memory: one thread, shorter segments
+    thrifty: bool = False  # with less memory: one thread, and shorter stretches where the stage knows them
 
 
 TRIES: dict[str, tuple[Again, ...]] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import socket
 import struct
@@ -23,7 +22,9 @@ from xml.etree import ElementTree
 
 import mido
 
+from tests.ardour_lua import ui_scripts
 from tests.jack import HAVE_JACK, JackServer, end, start, wait_until
+from tests.xvfb import virtual_display
 
 HAVE_ARDOUR = HAVE_JACK and all(shutil.which(tool) for tool in ("ardour", "Xvfb"))
 CLOCK_OUT = "ardour:MIDI Clock out"
@@ -62,6 +63,13 @@ class SessionFault(RuntimeError):
     """The script that fills the session failed: rarely, an import throws."""
 
 
+class EngineLost(RuntimeError):
+    """JACK has thrown Ardour out while it made tracks: on a busy machine, in about one load of four.
+
+    JACK's log shows two requests of Ardour's garbled into one ("CheckSize error"), as when two threads write at once.
+    """
+
+
 @dataclass
 class Ardour:
     """A running Ardour. Its tracks: `take`, and `musician` where a file was given."""
@@ -72,6 +80,7 @@ class Ardour:
     log: Path
     bpm: float
     osc: socket.socket
+    display: str
     osc_port: int = 0
 
     def input_of(self, track: str) -> str:
@@ -127,6 +136,16 @@ class Ardour:
         self._send("/save_state")
         wait_until(lambda: self._session_file.stat().st_ino != before, "the session saved", STEP_LIMIT_S)
 
+    def access_action(self, name: str) -> None:
+        """Run one of Ardour's own actions, e.g. "Editor/undo"; nothing is awaited."""
+        self._send("/access_action", name)
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError where Ardour has ended by itself, EngineLost where it has lost JACK."""
+        self._check_process()
+        if "JACK HALTED" in self.log.read_text(errors="replace"):
+            raise EngineLost("JACK has thrown Ardour out")
+
     def close(self) -> None:
         """End Ardour without saving."""
         end(self.process, STEP_LIMIT_S)
@@ -149,6 +168,10 @@ class Ardour:
     def _session_file(self) -> Path:
         return self.session / f"{SESSION_NAME}.ardour"
 
+    def _check_process(self) -> None:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+
     def _recording(self) -> bool:
         return self._ask("/record_enabled") == [1]
 
@@ -165,8 +188,7 @@ class Ardour:
         return self._receive(path)
 
     def _send(self, path: str, *values: OscValue) -> None:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"Ardour has ended ({self.process.returncode}): {_tail(self.log)}")
+        self._check_process()
         self.osc.sendto(encode_osc(path, *values), ("127.0.0.1", self.osc_port))
 
     def _receive(self, path: str) -> list[OscValue]:
@@ -187,7 +209,7 @@ def ardour_session(
     The MIDI file `musician` becomes a track of that name from beat 0; its own tempo is ignored.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _display(folder / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
+    with virtual_display(folder / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
         osc.bind(("127.0.0.1", 0))
         osc.settimeout(ANSWER_LIMIT_S)
         asked = {"DAWBRIDGE_BPM": str(bpm), "DAWBRIDGE_MUSICIAN": str(musician or "")}
@@ -196,7 +218,7 @@ def ardour_session(
             try:
                 try:
                     _wait_until_ready(ardour)
-                except SessionFault:
+                except (SessionFault, EngineLost):
                     if attempt == START_ATTEMPTS:
                         raise
                     continue
@@ -214,7 +236,7 @@ def ardour_script(
 
     `asked` goes into its environment. What lies in `scripts_folder(home)` already is there for the script.
     """
-    with _display(home / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
+    with virtual_display(home / "xvfb.log") as display, socket.socket(type=socket.SOCK_DGRAM) as osc:
         ardour = _started(home, jack, bpm, osc, {**asked, "DISPLAY": display}, script)
         try:
             yield ardour
@@ -320,21 +342,6 @@ def _beats(text: str, bpm: float) -> float:
     return int(text[1:]) / SUPERCLOCKS_PER_S * bpm / 60.0
 
 
-@contextlib.contextmanager
-def _display(log: Path) -> Iterator[str]:
-    """A virtual screen on the first free display."""
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", 0) as number:
-        process = start(("Xvfb", "-displayfd", str(writing), "-nolisten", "tcp"), log, (writing,))
-        os.close(writing)  # so that a dead Xvfb reads as an empty number
-        try:
-            if not select.select([number], [], [], START_LIMIT_S)[0]:
-                raise TimeoutError(f"Xvfb names no display: {_tail(log)}")
-            yield f":{int(number.readline())}"
-        finally:
-            end(process)
-
-
 def _started(
     folder: Path,
     jack: JackServer,
@@ -349,13 +356,14 @@ def _started(
     for name in ("config", "instant.xml"):
         shutil.copy(FILES / name, config / name)
     shutil.copy(script, scripts)
+    (config / "ui_scripts").write_text(ui_scripts())
     (config / ".a7").touch()  # Ardour's sign that it has run before: no dialog
     (config / "osc_url").touch()  # Ardour writes its address here if the file is there
     env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     env |= NO_AVX512 | asked | {"HOME": str(folder / "home"), "DAWBRIDGE_READY": str(folder / "ready")}
     session, log = folder / SESSION_NAME, folder / "ardour.log"
     command = ("ardour", "--no-splash", "--no-announcements", "-N", str(session), "-T", SCRIPT_NAME)
-    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc)
+    return Ardour(session, jack, start(command, log, env=env), log, bpm, osc, asked["DISPLAY"])
 
 
 def _wait_until_ready(ardour: Ardour) -> None:
@@ -363,8 +371,7 @@ def _wait_until_ready(ardour: Ardour) -> None:
     ready = folder / "ready"
 
     def script_done() -> bool:
-        if ardour.process.poll() is not None:
-            raise RuntimeError(f"Ardour ended by itself: {_tail(ardour.log)}")
+        ardour.check_alive()
         return ready.exists() and ready.stat().st_size > 0
 
     wait_until(script_done, "Ardour's new session", START_LIMIT_S, step_s=0.05)
@@ -373,7 +380,11 @@ def _wait_until_ready(ardour: Ardour) -> None:
     address = folder / "home" / ".config" / "ardour7" / "osc_url"
     ardour.osc_port = urlsplit(address.read_text().strip()).port or 0
     wait_until(_answers(ardour), "Ardour answers", STEP_LIMIT_S)
-    ardour.jack.wait_for_port(CLOCK_OUT)
+    try:
+        ardour.jack.wait_for_port(CLOCK_OUT)
+    except TimeoutError:
+        ardour.check_alive()
+        raise
 
 
 def _answers(ardour: Ardour) -> Callable[[], bool]:

@@ -137,8 +137,7 @@ def played(home: Path, folder: Path, daemon: RunningDaemon) -> Proof:
 def await_file(folder: Path, name: str, ardour: Ardour) -> None:
     def is_there() -> bool:
         ended = folder / "done"
-        if ardour.process.poll() is not None:
-            raise RuntimeError(f"Ardour ended by itself: {ardour.log.read_text(errors='replace')[-2000:]}")
+        ardour.check_alive()
         if name != "done" and ended.exists():
             raise RuntimeError(f"proof.lua: {ended.read_text()}")
         return (folder / name).exists()
@@ -280,6 +279,43 @@ def test_one_undo_takes_all_away_but_the_empty_tracks_and_redo_brings_it_back(pr
 
 def test_where_nothing_has_come_back_one_line_says_so(proof: Proof) -> None:
     assert proof.lines["too early"].startswith("box: No song lies in the outbox")
+
+
+def test_what_cannot_be_loaded_is_one_line_in_a_box_and_the_session_is_as_it_was(proof: Proof) -> None:
+    for label, line in (
+        ("future", "schema = 2 is newer than these scripts know. Run `dawbridge install-scripts`."),
+        ("half", "manifest.json is damaged (no JSON at character"),
+        ("changed", "has changed since it was made"),
+        ("other rate", f"has changed since it was made ({SONG_S * RATE_HZ} frames at {RATE_HZ} Hz)"),
+        ("recording", "Ardour records. Stop the recording, then try again."),
+        ("no session", "No session is open. Open one, then try again."),
+        ("no track", "Ardour makes no track for vocals. Does its audio engine run?"),
+    ):
+        assert proof.lines[label].startswith("box: "), label
+        assert line in proof.lines[label], label
+    assert content(proof.saved("spoilt")) == content(proof.saved("before"))
+
+
+def test_a_load_after_an_undo_fills_the_same_tracks(proof: Proof) -> None:
+    loaded, reloaded = (proof.saved(name) for name in ("loaded", "reloaded"))
+    marks = [
+        [
+            (route.get("id"), route.get("name"), route.findtext("Comment"))
+            for route in root.iterfind("Routes/Route")
+        ]
+        for root in (loaded, reloaded)
+    ]
+    assert marks[0] == marks[1]
+    assert content(reloaded)["RouteGroups"] == content(loaded)["RouteGroups"]
+    filled = [
+        sorted(
+            (playlist.get("id"), len(playlist.findall("Region")))
+            for playlist in root.iterfind("Playlists/Playlist")
+        )
+        for root in (loaded, reloaded)
+    ]
+    assert filled[0] == filled[1]
+    assert {count for _, count in filled[0]} == {1}
 
 
 def test_an_undone_song_can_be_loaded_again_and_a_missing_stem_is_named(proof: Proof) -> None:

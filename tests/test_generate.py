@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +219,30 @@ def test_it_stops_when_cancelled(tmp_path: Path) -> None:
     taken = put(tmp_path, song([("A", 4)]))
     with pytest.raises(Cancelled):
         generate(**taken, settings=SETTINGS, context=context(tmp_path, report=cancel))
+
+
+def test_it_stops_when_cancelled_while_the_last_piece_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    def render_for_ever(*_taken: Any, report: Callable[[float, float], None], **_named: Any) -> None:
+        try:
+            while True:
+                report(0, 1)
+                time.sleep(0.01)
+        finally:
+            ended.append("render")
+
+    def cancel(done: float, total: float) -> None:
+        if done == total - 1:
+            raise Cancelled("stopped")
+
+    monkeypatch.setattr("bridge.stages.generate.render", render_for_ever)
+    taken = put(tmp_path, song([("A", 4)]))
+    with pytest.raises(Cancelled, match="stopped"):
+        generate(**taken, settings=SETTINGS, context=context(tmp_path, report=cancel))
+    assert ended == ["render"]
 
 
 def test_settings_that_name_what_does_not_exist_are_told_with_a_remedy(tmp_path: Path) -> None:

@@ -419,7 +419,7 @@ def test_a_stage_whose_worker_died_is_tried_again_a_few_times(
 
     result = asyncio.run(go())
     assert (states(result)[stage], lane.thrifty) == (state, thrifty)
-    assert [f.used for f in result.job.fallbacks] == ["one thread, shorter segments"] * (deaths > 1)
+    assert [f.used for f in result.job.fallbacks] == ["less memory, one thread"] * (deaths > 1)
     assert calls.count("separate") == (0 if (stage, state) == ("separate", "failed") else 1)
 
 
@@ -430,7 +430,7 @@ def test_a_stage_that_ran_out_of_memory_is_tried_with_less_and_says_so(
     result = run(homes, make_job(tmp_path, convert="memory"))
     assert (result.state, calls.count("convert")) == ("done", 2)
     (told,) = result.job.fallbacks
-    assert (told.stage, told.used) == ("convert", "one thread, shorter segments")
+    assert (told.stage, told.used) == ("convert", "less memory, one thread")
     assert "out of memory" in told.reason
     assert result.folder is not None
     record = json.loads((result.folder / "record.json").read_text())

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,25 @@ def test_a_long_song_is_separated_in_stretches_without_a_seam(
     assert residual_db(stems, samples) < -120
     shares = [done / total for done, total in reports.seen]
     assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_where_memory_ran_out_before_less_is_separated_at_a_time(
+    halves: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths_s: list[float] = []
+    one_go = stage.separate_samples
+
+    def noted(samples: Samples, rate_hz: int, *rest: Any) -> Any:
+        lengths_s.append(samples.shape[1] / rate_hz)
+        return one_go(samples, rate_hz, *rest)
+
+    monkeypatch.setattr(stage, "separate_samples", noted)
+    bounce = put_bounce(tmp_path, mix(38.0))
+    (tmp_path / "thrifty").mkdir()
+    thrifty = dataclasses.replace(context_in(tmp_path / "thrifty"), thrifty=True)
+    separate(bounce, settings=SeparateSettings(), context=thrifty)
+    assert len(lengths_s) == 2
+    assert max(lengths_s) <= stage.THRIFTY_STRETCH_S + stage.AROUND_S
 
 
 @pytest.mark.real

@@ -100,14 +100,14 @@ def test_it_learns_and_leaves_a_voice_its_curves_and_phrases(trained_home: tuple
 
 def test_the_engine_sings_with_what_was_trained(trained_home: tuple[Path, Trained]) -> None:
     from bridge.voices.consent import require_consent
-    from bridge.voices.sovits import SovitsVoice
+    from bridge.voices.engines import open_voice
 
     home, _ = trained_home
     card = read_card(home / "data" / "voices" / "ann")
     assert card.engine == "so-vits-svc"
     assert 80.0 < (card.f0_median_hz or 0.0) < 160.0
     assert (card.f0_low_hz or 0.0) < (card.f0_median_hz or 0.0) < (card.f0_high_hz or 0.0)
-    voice: Converter = SovitsVoice(
+    voice: Converter = open_voice(
         require_consent("ann", home / "data" / "voices", TODAY), home / "data" / "models"
     )
     times = np.arange(44_100 * 2) / 44_100

@@ -184,6 +184,7 @@ def _make_all(
                 context.report(len(makers), len(makers) + 1)
         finally:
             stop.set()
+            beside.shutdown(cancel_futures=True)
     return {name: path for written in rendered for name, path in written.result().items()}, pieces
 
 

@@ -22,13 +22,15 @@ from bridge.settings import setting
 from bridge.sound import Sound
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, ModelRef, Stem
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 BOUNCE_FIELDS = ("sha256", "role")
 RATE_HZ = 44_100
 """The rate all engines work at."""
 
 STRETCH_S = 119.0
 """What is separated in one go; a song up to one and a half of it is taken whole."""
+
+THRIFTY_STRETCH_S = 24.0  # where memory has run out before
 
 AROUND_S = 12.0  # as long as the networks look
 SEAM_S = 1.0
@@ -121,7 +123,8 @@ def _stretches(song: Sound, engine: str, context: Context) -> Iterator[dict[Stem
     Each is heard with `AROUND_S` of the song at either side, and comes in over `SEAM_S` where the last one goes out.
     """
     rate_hz = song.rate_hz
-    stretch, around, seam = (round(seconds * rate_hz) for seconds in (STRETCH_S, AROUND_S, SEAM_S))
+    stretch_s = THRIFTY_STRETCH_S if context.thrifty else STRETCH_S
+    stretch, around, seam = (round(seconds * rate_hz) for seconds in (stretch_s, AROUND_S, SEAM_S))
     count = max(1, round(song.frames / stretch))
     starts = [index * stretch for index in range(count)] + [song.frames]
     fading: dict[Stem, Samples] = {}  # the last stretch's end, going out

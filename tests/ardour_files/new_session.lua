@@ -15,7 +15,8 @@ local function musician (path)
 		ARDOUR.MidiTrackNameSource.SMFTrackName, ARDOUR.MidiTempoMapDisposition.SMFTempoIgnore,
 		Temporal.timepos_t (0), ARDOUR.PluginInfo (), ARDOUR.Track (), false)
 	step = "name"
-	for route in Session:get_tracks ():iter () do
+	local list = Session:get_tracks () -- held: `iter` does not hold it
+	for route in list:iter () do
 		if route:name () ~= "take" then
 			route:set_name ("musician")
 		end

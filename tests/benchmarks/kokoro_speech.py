@@ -93,8 +93,12 @@ def speak(sentence: str, voice: str, speed: float = 1.0) -> Speech:
     Raises:
         KeyError: a word that is not in the dictionary.
     """
+    return speak_sounds(" ".join(_ipa(word) for word in sentence.split()) + ".", voice, speed)
+
+
+def speak_sounds(phonemes: str, voice: str, speed: float = 1.0) -> Speech:
+    """What is written in the letters of Kokoro's vocabulary; other letters are left out."""
     session, vocabulary, voices = _kokoro()
-    phonemes = " ".join(_ipa(word) for word in sentence.split()) + "."
     tokens = [vocabulary[letter] for letter in phonemes if letter in vocabulary]
     style = voices[voice][min(len(tokens), len(voices[voice])) - 1].astype(np.float32).reshape(1, 256)
     feeds = {

@@ -23,9 +23,10 @@ from bridge.audio import Samples, to_mono
 from bridge.config import folders
 from bridge.voices import checkpoints
 from bridge.voices.consent import require_consent
+from bridge.voices.converter import Converter
+from bridge.voices.engines import open_voice
 from bridge.voices.f0 import HOP_S, F0Track
 from bridge.voices.recordings import RATE_HZ, read_slices
-from bridge.voices.sovits import SovitsVoice
 from bridge.voices.speakers import Embeddings, embed, likeness
 from bridge.voices.utterance import praat_f0
 
@@ -50,7 +51,7 @@ def measure(name: str, source: Path, same: Path) -> Likeness:
     assert permit.folder is not None
     known = np.concatenate([piece.samples for piece in read_slices(permit.folder)])[None]
     owner = embed(known[:, : 120 * RATE_HZ], RATE_HZ)
-    spoken, converted, semitones = _convert(SovitsVoice(permit, folders().models), source)
+    spoken, converted, semitones = _convert(open_voice(permit, folders().models), source)
     before, after = embed(spoken, RATE_HZ), embed(converted, RATE_HZ)
     return Likeness(
         name=name,
@@ -63,7 +64,7 @@ def measure(name: str, source: Path, same: Path) -> Likeness:
     )
 
 
-def _convert(voice: SovitsVoice, path: Path) -> tuple[Samples, Samples, int]:
+def _convert(voice: Converter, path: Path) -> tuple[Samples, Samples, int]:
     """What was said, what came of it, and how far it was moved."""
     samples, rate = audio.read(path)
     spoken = audio.resample(to_mono(samples), rate, RATE_HZ)

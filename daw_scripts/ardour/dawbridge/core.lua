@@ -121,6 +121,13 @@ return function(here)
     return ("%x-%x-%x"):format(os.time(), ARDOUR.LuaAPI.monotonic_time(), last_id)
   end
 
+  -- Walks one of Ardour's lists, as `for one in core.each(list)`. Its own `iter` doesn't hold the list, so that Lua may
+  -- collect it on the way; and what its `front` and `back` give is gone with the list. Either ends Ardour.
+  function core.each(list)
+    local step = list:iter()
+    return function() return step(list) end
+  end
+
   -- Calls `after` whatever becomes of `job`; its values, or its error.
   function core.finally(job, after)
     local results = table.pack(pcall(job))

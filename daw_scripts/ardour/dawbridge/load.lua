@@ -3,12 +3,10 @@
 -- loaded a second time: each track's comment says what it holds.
 --
 -- All tracks come muted, so that nothing doubles what plays. The stems stand in a group of their own: one unmute sounds
--- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, and an emptied song can
--- be loaded again.
+-- them all, and they add up to the bounce. Ardour has no undo for new tracks: undo empties them, the next load of that
+-- song fills the same tracks again, and `unload` takes them away.
 -- GPL-3.0-or-later
 
-local MARK = "dawbridge 1 %s %s" -- content, artifact
-local MARK_PATTERN = "dawbridge 1 (%x+) "
 local SAME_BPM = 0.05
 local MUTE_LIMIT_MS, LOOK_MS = 2000, 5
 local STEMS = { vocals = true, drums = true, bass = true, other = true }
@@ -19,6 +17,7 @@ local ORDER = {
 
 return function(core)
   local json, manifest, tempo, wav = core.use("json"), core.use("manifest"), core.use("tempo"), core.use("wav")
+  local mark = core.use("mark")
   local load = {}
 
   -- A folder of the outbox itself, not something elsewhere.
@@ -48,9 +47,9 @@ return function(core)
 
   -- The name of a track that holds this content, or nil. Tracks that an undo has emptied don't count.
   local function track_with(content)
-    for route in Session:get_tracks():iter() do
-      local track = route:to_track()
-      if route:comment():match(MARK_PATTERN) == content and track:playlist():n_regions() > 0 then return route:name() end
+    for route in core.each(Session:get_tracks()) do
+      local found = mark.of(route)
+      if found and found.content == content and route:to_track():playlist():n_regions() > 0 then return route:name() end
     end
   end
 
@@ -126,27 +125,46 @@ return function(core)
     end
   end
 
-  -- A new track of that name; `tracks.channels` is nil for MIDI.
-  local function add_track(tracks, name)
-    local order, normal = ARDOUR.PresentationInfo.max_order, ARDOUR.TrackMode.Normal
-    if tracks.channels then
-      return Session:new_audio_track(tracks.channels, 2, nil, 1, name, order, normal, true):front()
+  -- The track that an undo has emptied and that bears this mark, or nil.
+  local function emptied_track(marked)
+    for route in core.each(Session:get_tracks()) do
+      local track, found = route:to_track(), mark.of(route)
+      if found and mark.is_same(found, marked) and track:playlist():n_regions() == 0 then return track end
     end
-    local one = ARDOUR.ChanCount(ARDOUR.DataType("midi"), 1)
-    return Session:new_midi_track(one, one, true, ARDOUR.PluginInfo(), nil, nil, 1, name, order, normal, true):front()
   end
 
-  -- Makes an artifact's tracks, still empty, and notes in `waiting` which region belongs where.
+  -- New tracks, of which Ardour makes one or none; `channels` is nil for MIDI.
+  local function new_tracks(channels, name)
+    local order, normal = ARDOUR.PresentationInfo.max_order, ARDOUR.TrackMode.Normal
+    if channels then return Session:new_audio_track(channels, 2, nil, 1, name, order, normal, true) end
+    local one = ARDOUR.ChanCount(ARDOUR.DataType("midi"), 1)
+    return Session:new_midi_track(one, one, true, ARDOUR.PluginInfo(), nil, nil, 1, name, order, normal, true)
+  end
+
+  -- A new track that bears this mark.
+  local function add_track(channels, name, marked)
+    for track in core.each(new_tracks(channels, name)) do
+      mark.set(track, marked)
+      return track
+    end
+    core.fail("Ardour makes no track for %s. Does its audio engine run?", name)
+  end
+
+  -- Finds or makes an artifact's tracks, still empty, and notes in `waiting` which region belongs where.
   local function add(song, found, artifact, session_hz, group, waiting)
     local path = song.path .. "/" .. artifact.path
     local at = math.floor(artifact.start_frames * session_hz / found.bounce.sample_rate_hz + 0.5)
     local is_audio, regions = artifact.kind == "audio", import(path)
-    local tracks = { channels = is_audio and wav.facts(path).channels or nil }
-    for _, region in ipairs(regions) do
+    local channels = is_audio and wav.facts(path).channels or nil
+    for number, region in ipairs(regions) do
       local name = readable(artifact) .. (is_audio and "" or " " .. part_of(artifact, region))
-      local track = add_track(tracks, name)
-      track:set_comment(MARK:format(found.content, artifact.name), nil)
-      if STEMS[artifact.name] then group():add(track) end
+      local frames = region:length():samples()
+      local marked = { content = found.content, number = number, at = at, frames = frames, artifact = artifact.name }
+      local track = emptied_track(marked)
+      if not track then
+        track = add_track(channels, name, marked)
+        if STEMS[artifact.name] then group():add(track) end
+      end
       waiting[#waiting + 1] = { track = track, region = region, at = at }
     end
     return #regions
@@ -169,11 +187,14 @@ return function(core)
     Session:commit_reversible_command(nil)
   end
 
-  -- Makes the group when the first stem needs it.
+  -- Finds or makes the group when the first new stem needs it.
   local function stem_group(song)
-    local group
+    local name, group = song.folder .. " stems", nil
     return function()
-      group = group or Session:new_route_group(song.folder .. " stems")
+      for known in core.each(Session:route_groups()) do
+        if known:name() == name then group = group or known end
+      end
+      group = group or Session:new_route_group(name)
       return group
     end
   end
@@ -202,7 +223,8 @@ return function(core)
     end)
     restore()
     if not ok then
-      core.fail("%s could not be loaded: %s Remove its new, empty tracks.", song.folder, core.line_of(problem))
+      local line = "%s could not be loaded: %s The next load fills its empty tracks, `unload` removes them."
+      core.fail(line, song.folder, core.line_of(problem))
     end
     return count
   end
