@@ -30,6 +30,7 @@
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |
 | `workshop` | opens ledger, store and lanes; takes one file up as a job |
+| `drafts` | which job gets a quick draft before it |
 | `cleaning` | frees disk |
 | `waiting` | what is held up: how often, for how long |
 | `line` | the jobs that wait, rest or run |

@@ -37,6 +37,9 @@ settle_s = 2.0
 # How much disk the cache of finished stages may take, in GB.
 store_max_gb = 20.0
 
+# Where the best separation is asked for, a quick draft comes back first; it is replaced by the best.
+# draft = false
+
 # One block for each watched export folder.
 [[watch]]
 inbox = "{inbox}"
@@ -151,6 +154,7 @@ class Config:
     rescan_s: float = setting(30.0, lo=0.5, hi=3600.0)
     worker_idle_s: float = setting(120.0, lo=1.0, hi=86400.0)
     store_max_gb: float = setting(20.0, lo=0.1, hi=100000.0)
+    draft: bool = True  # before a job that separates slowly
     live: LiveConfig = field(default_factory=LiveConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     notice: NoticeConfig = field(default_factory=NoticeConfig)

@@ -21,6 +21,7 @@ from bridge.answering import Answering
 from bridge.cleaning import clean, sweep_leftovers
 from bridge.config import Config, Folders
 from bridge.control import ADDRESSEE, Control, unknown_job
+from bridge.drafts import with_draft
 from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
 from bridge.filecontrol import FileControl
 from bridge.holder import only_one
@@ -189,7 +190,9 @@ class Daemon:
             ledger.set_source(job.id, found.path)
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
         else:
-            self._queue(job, found.path)
+            jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
+            for one in jobs:
+                self._queue(one, found.path)
         ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
@@ -209,7 +212,8 @@ class Daemon:
 
     def _queue(self, job: Job, source: Path) -> None:
         self._shop.ledger.add_job(job, source)
-        self._tell({"event": "queued", "id": job.id, "name": job.bounce.name, "preset": job.preset.name})
+        told = {"id": job.id, "name": job.bounce.name, "preset": job.preset.name, "draft": job.draft}
+        self._tell({"event": "queued", **told})
         self._line.add(job)
 
     async def _run_jobs(self) -> None:
@@ -238,6 +242,8 @@ class Daemon:
 
     async def _after(self, result: JobResult) -> None:
         self._waiting.over(result.job.id)
+        if result.state == "done":  # a draft that was held up would come too late
+            self._call_off(result.job.replaces)
         if result.folder is not None:
             await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
         await asyncio.to_thread(self._tidy, result)
@@ -249,13 +255,20 @@ class Daemon:
         if self._waiting.drop(row.id):
             self._shop.ledger.set_state(row.id, "cancelled", detail=CANCELLED)
             return {"job": row.id, "state": "cancelled"}
-        how, job = self._line.cancel(row.id)
+        self._call_off(row.replaces)
+        how = self._call_off(row.id)
         if how == "unknown":
             raise _not_here(row)
-        if job is not None:
-            self._shop.ledger.set_state(job.id, "cancelled", detail=CANCELLED)
-            self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
         return {"job": row.id, "state": "cancelled" if how == "gone" else "cancelling"}
+
+    def _call_off(self, job_id: str) -> str:
+        """Take a job out of the line, or tell it to end: as `Line.cancel`."""
+        how, job = self._line.cancel(job_id)
+        if job is not None:
+            self._waiting.over(job_id)
+            self._shop.ledger.set_state(job_id, "cancelled", detail=CANCELLED)
+            self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
+        return how
 
     async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
@@ -281,7 +294,7 @@ class Daemon:
             )
         async with self._taking:
             job = await self._enqueue(dataclasses.replace(found, preset=row.preset))
-        if job.id != row.id:
+        if job.id != row.id and row.id not in self._line:  # a draft may be on its way again
             self._shop.ledger.remove_job(row.id)
         return {"job": job.id, "state": "queued"}
 
@@ -364,6 +377,7 @@ class Daemon:
                 "event": "job",
                 "id": result.job.id,
                 "name": result.job.bounce.name,
+                "draft": result.job.draft,
                 "state": result.state,
                 "folder": str(result.folder) if result.folder else None,
                 "detail": result.detail,
@@ -386,6 +400,8 @@ def _restore(stored: StoredJob) -> Job:
         stored.warnings,
         stored.project,
         stored.track,
+        stored.draft,
+        stored.replaces,
     )
 
 

@@ -274,7 +274,7 @@ class FileControl:
         runs = runs if job["state"] == "running" else None
         share = runs["done"] / runs["total"] if runs and runs["total"] > 0 else 0.0
         return {
-            **{key: job[key] for key in ("id", "name", "preset", "state")},
+            **{key: job[key] for key in ("id", "name", "preset", "state", "draft")},
             "stage": runs["stage"] if runs else "",
             "progress": 1.0 if job["state"] == "done" else round(min(1.0, max(0.0, share)), 3),
             "detail": job["detail"],
@@ -287,7 +287,8 @@ class FileControl:
 
 
 def _song(song: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: song[key] for key in ("id", "folder", "name", "created_at", "revision", "project", "track")}
+    keys = ("id", "folder", "name", "created_at", "revision", "project", "track", "draft", "replaces")
+    return {key: song[key] for key in keys}
 
 
 def _command_files(folder: Path, but: Set[_Mark]) -> list[Path]:

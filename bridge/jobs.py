@@ -87,6 +87,7 @@ def prepare(
     *,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     warnings: tuple[str, ...] = (),
+    draft: bool = False,
 ) -> Job:
     """Decide what will run, fallbacks included, and name the job by all of it.
 
@@ -106,6 +107,7 @@ def prepare(
             row.name: _recipe(row, settings[row.name], folders) for row in PIPELINE if row.name in settings
         },
         "outbox": str(outbox),
+        **({"draft": True} if draft else {}),
     }
     return Job(
         id=_digest(key)[:ID_HEX_DIGITS],
@@ -117,6 +119,17 @@ def prepare(
         overrides=overrides or {},
         fallbacks=tuple(fallbacks),
         warnings=warnings,
+        draft=draft,
+    )
+
+
+def has_stems(job: Job, shop: Workshop) -> bool:
+    """Whether the store holds what the job's `separate` would make."""
+    row = next(row for row in PIPELINE if row.name == "separate")
+    settings, inputs = job.preset.settings[row.name], {"bounce": job.bounce}
+    result = shop.ledger.find_result(_cache_key(row, settings, inputs, {}, shop.folders))
+    return result is not None and all(
+        shop.store.path_of(file.sha256, file.suffix).exists() for file in result.files
     )
 
 
@@ -307,7 +320,7 @@ class _Run:
             permitted = row.permit(settings, self._shop.folders.voices)
         if "record" in row.takes:
             return await self._tried(row, lambda again: self._run_with_record(row, settings, again))
-        cache_key = self._cache_key(row, settings, permitted)
+        cache_key = _cache_key(row, settings, self._inputs(row), permitted, self._shop.folders)
         kept = await asyncio.to_thread(self._from_cache, row, cache_key)
         if kept is not None:
             return "cached", kept.detail, "", row.gives
@@ -413,22 +426,12 @@ class _Run:
             "stages": [asdict(event) for event in self.events_in_order() if event.state != "running"],
             "fallbacks": [asdict(fallback) for fallback in self._job.fallbacks],
             "warnings": list(self._job.warnings),
+            "draft": self._job.draft,
+            "replaces": self._job.replaces,
             "facts": self._facts,
             "log": self.log.text,
             "models": [asdict(ref) for ref in models],
         }
-
-    def _cache_key(self, row: Stage, settings: Any, permitted: Mapping[str, Any]) -> str:
-        inputs: dict[str, Any] = {}
-        for name, value in self._inputs(row).items():
-            if isinstance(value, Bounce):
-                inputs[name] = _bounce_key(value, row.bounce_fields)
-            else:
-                inputs[name] = value.sha256 if value else None
-        recipe = _recipe(row, settings, self._shop.folders)
-        return _digest(
-            {"settings": asdict(settings), "recipe": recipe, "inputs": inputs, "permit": dict(permitted)}
-        )
 
     def _from_cache(self, row: Stage, cache_key: str) -> Result | None:
         result = self._shop.unsaved.get(cache_key) or self._shop.ledger.find_result(cache_key)
@@ -487,6 +490,25 @@ class _Run:
             self.log.note(f"{event.stage} {event.state} after {event.seconds:.1f} s. {event.detail}".rstrip())
         elif event.stage not in self._events:
             self.log.note(f"{event.stage} begins")
+
+
+def _cache_key(
+    row: Stage,
+    settings: Any,
+    inputs: Mapping[str, Bounce | Artifact | None],
+    permitted: Mapping[str, Any],
+    folders: Folders,
+) -> str:
+    told: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if isinstance(value, Bounce):
+            told[name] = _bounce_key(value, row.bounce_fields)
+        else:
+            told[name] = value.sha256 if value else None
+    recipe = _recipe(row, settings, folders)
+    return _digest(
+        {"settings": asdict(settings), "recipe": recipe, "inputs": told, "permit": dict(permitted)}
+    )
 
 
 def _recipe(row: Stage, settings: Any, folders: Folders) -> list[str]:

@@ -96,10 +96,10 @@ class Ledger:
         """
         tables = settings or {name: asdict(value) for name, value in job.preset.settings.items()}
         self._execute(
-            "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','',?,?) ON CONFLICT (id) DO UPDATE SET "
+            "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL,'','',?,?,?,?) ON CONFLICT (id) DO UPDATE SET "
             "source=excluded.source, state=excluded.state, created_at=excluded.created_at, finished_at=NULL, "
             "bounce=excluded.bounce, warnings=excluded.warnings, folder=NULL, code='', detail='', "
-            "project=excluded.project, track=excluded.track "
+            "project=excluded.project, track=excluded.track, replaces=excluded.replaces "
             "WHERE jobs.state NOT IN ('queued', 'running', 'waiting')",
             job.id,
             job.bounce.name,
@@ -115,6 +115,8 @@ class Ledger:
             json.dumps(job.warnings),
             job.project,
             job.track,
+            job.draft,
+            job.replaces,
         )
 
     def begin(self, job_id: str) -> None:
@@ -134,7 +136,7 @@ class Ledger:
     ) -> None:
         """Enter a file that can't be worked on, or (`waiting`) not yet; the file itself stays where it is."""
         self._execute(
-            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,NULL,NULL,'{}','[]','[]',NULL,?,?,'','')",
+            "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,NULL,NULL,'{}','[]','[]',NULL,?,?,'','',0,'')",
             job_id,
             printable(source.name),
             printable(source),

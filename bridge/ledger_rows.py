@@ -33,6 +33,8 @@ class JobRow:
     warnings: tuple[str, ...]
     project: str = ""  # the DAW's project and track, where a sidecar told them
     track: str = ""
+    draft: bool = False
+    replaces: str = ""  # the id of the draft that it replaces
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class StoredJob:
     warnings: tuple[str, ...]
     project: str
     track: str
+    draft: bool
+    replaces: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ def job_row(row: sqlite3.Row) -> JobRow:
         warnings=tuple(json.loads(row["warnings"])),
         project=row["project"],
         track=row["track"],
+        draft=bool(row["draft"]),
+        replaces=row["replaces"],
     )
 
 
@@ -116,6 +122,8 @@ def stored_job(row: sqlite3.Row) -> StoredJob:
         warnings=tuple(json.loads(row["warnings"])),
         project=row["project"],
         track=row["track"],
+        draft=bool(row["draft"]),
+        replaces=row["replaces"],
     )
 
 

@@ -36,6 +36,10 @@ CREATE TABLE requests (
 ALTER TABLE jobs ADD COLUMN project TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN track TEXT NOT NULL DEFAULT '';
 """,
+    """
+ALTER TABLE jobs ADD COLUMN draft INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
+""",
 )
 """Each one brings a ledger from the schema before it to the next. What has been released is never edited."""
 SCHEMA_VERSION = len(SCHEMAS)

@@ -1,7 +1,7 @@
 """The jobs that wait or run here, in their order: each waits once, and any of them can be called off.
 
-A job whose disk is full or away rests: others go before it until its time has come. Lives on the event loop and
-takes no lock.
+Drafts go before all that are none. A job whose disk is full or away rests: others go before it until its time has
+come. Lives on the event loop and takes no lock.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Line:
         return tuple(self._waiting)
 
     def add(self, job: Job) -> None:
-        """Put a job at the end; one that waits already keeps its place."""
+        """Put a job at the end, a draft behind the last draft; one that waits already keeps its place."""
         self._waiting.setdefault(job.id, job)
+        self._waiting = dict(sorted(self._waiting.items(), key=lambda item: not item[1].draft))
         self._some_wait.set()
 
     def rest(self, job: Job, seconds: float) -> None:

@@ -114,6 +114,8 @@ class Manifest:
     fallbacks: tuple[Fallback, ...]
     voice: ManifestVoice | None
     software: Software
+    draft: bool = False  # made quickly; a better revision follows
+    replaces: str = ""  # the id of the draft that this one replaces
 
 
 def describe_tempo(tempo: TempoMap, source: TempoSource, confidence: float) -> ManifestTempo:
@@ -139,6 +141,9 @@ def to_json(manifest: Manifest) -> str:
     for artifact in table["artifacts"]:
         if not artifact["approximate"]:
             del artifact["approximate"]
+    for key in ("draft", "replaces"):
+        if not table[key]:
+            del table[key]
     return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

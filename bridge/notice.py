@@ -72,7 +72,8 @@ def show(title: str, text: str, *, platform: str = sys.platform, start: Start) -
 
 def _words(message: Mapping[str, Any]) -> tuple[str, str]:
     if message["state"] == "done":
-        return f"{message['name']} is back", message["folder"] or ""
+        what = "A draft of " if message["draft"] else ""
+        return f"{what}{message['name']} is back", message["folder"] or ""
     return f"{message['name']} failed", message["detail"]
 
 

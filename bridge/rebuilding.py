@@ -75,6 +75,8 @@ def _enter(ledger: Ledger, told: manifest.Manifest, folder: Path, spool: Path) -
         "queued",
         told.created_at,
         fallbacks=told.fallbacks,
+        draft=told.draft,
+        replaces=told.replaces,
     )
     ledger.add_job(job, Path(), settings=told.settings)
     for stage in told.stages:

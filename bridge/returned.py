@@ -34,6 +34,8 @@ class Returned:
     created_at: str  # ISO 8601, UTC
     revision: int
     artifacts: tuple[manifest.ManifestArtifact, ...]
+    draft: bool = False
+    replaces: str = ""  # the id of the draft that it replaces
 
 
 _Stamp = tuple[int, int, int]
@@ -138,4 +140,13 @@ def _read(folder: Path) -> Returned | None:
     except ManifestError as exc:
         log.info("%s is not listed: %s", folder, exc.message)
         return None
-    return Returned(told.id, folder.name, told.bounce.name, told.created_at, told.revision, told.artifacts)
+    return Returned(
+        told.id,
+        folder.name,
+        told.bounce.name,
+        told.created_at,
+        told.revision,
+        told.artifacts,
+        told.draft,
+        told.replaces,
+    )

@@ -286,7 +286,8 @@ def job_table(rows: Sequence[tuple[JobRow, Sequence[StageEvent]]]) -> Table:
             what = ", ".join(f"{e.stage} {_percent(e)}" for e in stages if e.state == "running")
         elif row.state in ("waiting", "failed", "quarantined", "cancelled"):
             what = row.detail
-        table.add_row(row.id, escape(row.name), escape(row.preset), _state(row.state), escape(what))
+        preset = f"{row.preset} (draft)" if row.draft else row.preset
+        table.add_row(row.id, escape(row.name), escape(preset), _state(row.state), escape(what))
     return table
 
 
@@ -327,12 +328,14 @@ def _tale(message: Mapping[str, Any]) -> str:
         http = f"\nHTTP for scripts on {escape(message['http'])}" if message["http"] else ""
         return f"Watching\n{places}\nReturning to {escape(message['outbox'])}{http}\nCtrl-C ends it."
     if event == "queued":
-        return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {escape(message['preset'])}"
+        what = ", a draft" if message["draft"] else ""
+        return f"[bold]{escape(message['name'])}[/] queued as job {message['id']}, preset {escape(message['preset'])}{what}"
     if event == "stage" and message["state"] != "running":
         return f"  {message['stage']:<10} {_state(message['state'])} [dim]{message['seconds']:.1f} s[/] {escape(message['detail'])}"
     if event == "job":
         where = message["folder"] or message["detail"]
-        return f"[bold]{escape(message['name'])}[/] {_state(message['state'])}: {escape(where)}"
+        what = " (draft)" if message["draft"] else ""
+        return f"[bold]{escape(message['name'])}[/]{what} {_state(message['state'])}: {escape(where)}"
     if event == "waiting":
         return f"[bold]{escape(message['name'])}[/] {_state('waiting')}: {escape(message['detail'])}"
     if event == "live":

@@ -238,3 +238,5 @@ class Job:
     warnings: tuple[str, ...] = ()
     project: str = ""  # the DAW's project and track, where a sidecar told them
     track: str = ""
+    draft: bool = False  # made quickly, to be replaced by another job of the same bounce
+    replaces: str = ""  # the id of the draft that this one replaces

@@ -50,13 +50,14 @@ def use_fake_stages(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """The daemon's queue in a thread, with stages that obey, and the control that speaks to it."""
 
-    def __init__(self, home: Path, preset: str, settle_s: float) -> None:
+    def __init__(self, home: Path, preset: str, settle_s: float, draft: bool) -> None:
         self.inbox, self.outbox = home / "inbox", home / "outbox"
         for folder in (self.inbox, self.outbox):
             folder.mkdir(exist_ok=True)
         self.told: list[Mapping[str, Any]] = []
         self.reported: Transport | None = None
-        self.config = Config(self.outbox, (WatchConfig(self.inbox, preset),), settle_s=settle_s, rescan_s=0.5)
+        watch = (WatchConfig(self.inbox, preset),)
+        self.config = Config(self.outbox, watch, settle_s=settle_s, rescan_s=0.5, draft=draft)
         self.ledger = Ledger(folders().ledger)
         self.control = Control(folders(), self.ledger, Shelf(self.outbox))
 
@@ -101,9 +102,9 @@ class Running:
 
 @contextmanager
 def running(
-    home: Path, preset: str = "quick", settle_s: float = 0.1, *, keep_jobs: bool = False
+    home: Path, preset: str = "quick", settle_s: float = 0.1, *, keep_jobs: bool = False, draft: bool = True
 ) -> Iterator[Running]:
-    daemon = Running(home, preset, settle_s)
+    daemon = Running(home, preset, settle_s, draft)
     loop, stop, up = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
 
     def run() -> None:

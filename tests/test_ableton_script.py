@@ -85,6 +85,9 @@ class Outbox:
         seconds: float = SECONDS,
         revision: int = 1,
         project: str = "",
+        job: str = "x1",
+        draft: bool = False,
+        replaces: str = "",
     ) -> Path:
         """A returned folder: stems, a mix, notes as played and on the grid; told by the daemon."""
         folder = self.outbox / title
@@ -110,7 +113,7 @@ class Outbox:
         told = tuple(TempoChange(*change) for change in changes)
         manifest = Manifest(
             schema=1,
-            id="x1",
+            id=job,
             revision=revision,
             created_at="2026-11-22T10:00:00Z",
             bounce=bounce,
@@ -124,9 +127,11 @@ class Outbox:
             fallbacks=(),
             voice=None,
             software=Software("0.1.0"),
+            draft=draft,
+            replaces=replaces,
         )
         write_manifest(folder, manifest)
-        entry = {"id": "x1", "folder": title, "name": "Song.wav", "revision": revision, "project": project}
+        entry = {"id": job, "folder": title, "name": "Song.wav", "revision": revision, "project": project}
         self.entries.insert(0, entry)
         self.tell()
         return folder
@@ -297,6 +302,75 @@ def test_the_same_song_twice_makes_one_set_of_tracks_and_a_revision_stands_besid
     live.until_said("Song (2): 8 new tracks")
     assert live.live.picture()["tracks"][: len(once["tracks"])] == once["tracks"]
     assert "Song (2) vocals" in tracks(live)
+
+
+def draft_and_best(outbox: Outbox, live: Stage, replaces: str) -> Any:
+    """A draft is loaded, its drums muted by hand, and the best has come back; the set's picture."""
+    outbox.song(job="d1", draft=True)
+    live.until(lambda: len(live.script._status.returned) == 1)
+    live.press()
+    assert live.until_said("new tracks") == "dawbridge: Song: 8 new tracks; it is a draft: the best follows"
+    drums = next(track for track in live.live.set.tracks if track.name == "Song drums")
+    drums.mute = True
+    outbox.song("Song (2)", revision=2, job="b2", replaces=replaces)
+    live.until(lambda: len(live.script._status.returned) == 2)
+    return live.live.picture()
+
+
+def test_the_best_sounds_in_place_of_its_draft_in_the_same_undo_step(outbox: Outbox, stage: World) -> None:
+    live = stage()
+    before = draft_and_best(outbox, live, replaces="d1")
+    steps = live.live.undo_steps
+    live.press()
+    line = live.until_said("Song (2): 8 new tracks")
+    assert line.endswith("it sounds in place of its draft, whose 6 tracks are muted now")
+    count = len(before["tracks"])
+    after = live.live.picture()["tracks"]
+    assert after[:count] == [*before["tracks"][:2], *({**t, "mute": True} for t in before["tracks"][2:])]
+    assert [track["name"] for track in after[count:] if not track["mute"]][:4] == [
+        f"Song (2) {stem}" for stem in STEMS
+    ]
+    assert live.live.undo_steps == steps + 1
+
+
+def test_only_its_own_draft_is_replaced(outbox: Outbox, stage: World) -> None:
+    live = stage()
+    before = draft_and_best(outbox, live, replaces="d")
+    live.press()
+    assert live.until_said("Song (2): 8 new tracks").endswith("8 new tracks")
+    assert live.live.picture()["tracks"][: len(before["tracks"])] == before["tracks"]
+
+
+def test_where_live_refuses_to_mute_the_draft_it_sounds_as_before_and_nothing_is_loaded(
+    outbox: Outbox, stage: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = stage()
+    before = draft_and_best(outbox, live, replaces="d1")
+    last = live.live.set.tracks[-1]
+    set_value: Any = type(last).__setattr__
+
+    def refuse(track: Any, name: str, value: Any) -> None:
+        if track is last and name == "mute":
+            raise RuntimeError("no")
+        set_value(track, name, value)
+
+    monkeypatch.setattr(type(last), "__setattr__", refuse)
+    live.press()
+    live.until_said("Song (2) is not loaded: Live refused (no)")
+    assert live.live.picture() == before
+
+
+def test_a_live_that_loads_no_audio_leaves_the_draft_sounding(outbox: Outbox, stage: World) -> None:
+    outbox.song(job="d1", draft=True)
+    live = stage("11.3")
+    live.press()
+    live.until_said("new tracks")
+    outbox.song("Song (2)", revision=2, job="b2", replaces="d1")
+    live.until(lambda: len(live.script._status.returned) == 2)
+    before = live.live.picture()["tracks"]
+    live.press()
+    assert live.until_said("Song (2): 8 new tracks").endswith("then mute its draft's tracks")
+    assert live.live.picture()["tracks"][: len(before)] == before
 
 
 def test_who_deletes_the_tracks_may_load_again(outbox: Outbox, stage: World) -> None:

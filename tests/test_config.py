@@ -34,6 +34,11 @@ def test_the_template_reads_as_the_defaults(home: Path) -> None:
     assert load_config().watch[0].inbox == home / "dawbridge" / "inbox"
 
 
+def test_drafts_can_be_switched_off(tmp_path: Path) -> None:
+    assert load_config().draft
+    assert not load_config(write(tmp_path, "draft = false")).draft
+
+
 def test_a_standing_configuration_is_never_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path, "settle_s = 3.0")
     with pytest.raises(ConfigError, match="exists already"):

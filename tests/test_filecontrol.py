@@ -129,13 +129,13 @@ def test_the_status_tells_jobs_with_stage_and_progress_and_what_came_back(desk: 
     first, second = status["jobs"][:2]
     assert first == {
         "id": "runs", "name": "Song.wav", "preset": "offline", "state": "running", "stage": "analyse",
-        "progress": 0.25, "detail": "", "folder": None,
+        "progress": 0.25, "detail": "", "folder": None, "draft": False,
     }  # fmt: skip
     assert (second["id"], second["progress"], second["stage"], second["folder"]) == ("x", 1.0, "", "Song (2)")
     assert status["returned"] == [
         {
             "id": "x", "folder": "Song (2)", "name": "Song.wav", "created_at": "2026-11-22T10:00:00Z", "revision": 1,
-            "project": "My Song", "track": "Master",
+            "project": "My Song", "track": "Master", "draft": False, "replaces": "",
         }
     ]  # fmt: skip
     assert (status["live"], status["answers"]) == (None, {})

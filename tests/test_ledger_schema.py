@@ -43,8 +43,8 @@ def as_of(path: Path, version: int, data: tuple[str, ...] = ()) -> None:
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
 def test_what_an_older_dawbridge_knew_is_known(tmp_path: Path, version: int) -> None:
     path = tmp_path / "ledger.sqlite"
-    extra = {1: "", 2: "", 3: ", 'My project', 'Vox'"}
-    columns = extra.get(version, extra[3])
+    extra = {1: "", 2: "", 3: ", 'My project', 'Vox'", 4: ", 'My project', 'Vox', 1, 'd1'"}
+    columns = extra.get(version, extra[4])
     data = tuple(
         one[: one.rindex(")")] + columns + ")" if one.startswith("INSERT INTO jobs") else one
         for one in FIRST_DATA
@@ -59,6 +59,7 @@ def test_what_an_older_dawbridge_knew_is_known(tmp_path: Path, version: int) -> 
     (stored,) = ledger.unfinished()
     assert (stored.bounce.start_frames, stored.settings) == (480, {"separate": {"engine": "spleeter"}})
     assert stored.project == ("My project" if version >= 3 else "")
+    assert (stored.draft, stored.replaces) == ((True, "d1") if version >= 4 else (False, ""))
     assert [(event.stage, event.made) for event in ledger.stages("abc")] == [("separate", ("stems",))]
     result = ledger.find_result("key")
     assert result is not None and result.files == (KeptFile("stems", "aa", ""),)

@@ -68,6 +68,8 @@ def change(**changes: Any) -> Manifest:
         change(
             tempo=None, key=None, sings=None, artifacts=(), stages=(), fallbacks=(), voice=None, settings={}
         ),
+        change(draft=True),
+        change(replaces="0d1e2f"),
     ],
 )
 def test_what_is_written_fits_the_schema_and_is_read_again(tmp_path: Path, manifest: Manifest) -> None:

@@ -43,7 +43,22 @@ def test_only_the_end_of_a_job_is_shown() -> None:
     tell = with_notices(told.append, desktop)
     messages: list[dict[str, Any]] = [
         {"event": "queued", "id": "1"},
-        {"event": "job", "state": "done", "name": "Song.wav", "folder": "/out/Song", "detail": ""},
+        {
+            "event": "job",
+            "state": "done",
+            "name": "Song.wav",
+            "folder": "/out/Song",
+            "detail": "",
+            "draft": True,
+        },
+        {
+            "event": "job",
+            "state": "done",
+            "name": "Song.wav",
+            "folder": "/out/2",
+            "detail": "",
+            "draft": False,
+        },
         {"event": "job", "state": "failed", "name": "Bad.wav", "folder": None, "detail": "why"},
         {"event": "job", "state": "cancelled", "name": "Song.wav", "folder": None, "detail": ""},
     ]
@@ -51,7 +66,11 @@ def test_only_the_end_of_a_job_is_shown() -> None:
         tell(message)
     assert told == messages
     titles = [(e["DAWBRIDGE_TITLE"], e["DAWBRIDGE_TEXT"]) for _, e in desktop.shown]
-    assert titles == [("Song.wav is back", "/out/Song"), ("Bad.wav failed", "why")]
+    assert titles == [
+        ("A draft of Song.wav is back", "/out/Song"),
+        ("Song.wav is back", "/out/2"),
+        ("Bad.wav failed", "why"),
+    ]
 
 
 def test_a_desktop_that_fails_or_is_none_costs_nothing(
@@ -61,5 +80,5 @@ def test_a_desktop_that_fails_or_is_none_costs_nothing(
     show("a", "b", platform="aix", start=Desktop())
     monkeypatch.setenv("PATH", str(tmp_path))
     with_notices(lambda message: None)(
-        {"event": "job", "state": "done", "name": "a", "folder": "b", "detail": ""}
+        {"event": "job", "state": "done", "name": "a", "folder": "b", "detail": "", "draft": False}
     )

@@ -165,6 +165,58 @@ def test_a_new_revision_stands_beside_the_old_one(desk: Desk) -> None:
     assert sum(track.info["I_FOLDERDEPTH"] for track in project.tracks) == 0
 
 
+def return_draft_and_best(desk: Desk, project: Project) -> Track:
+    """A draft is loaded, changed by hand, and the best has come back; the draft's folder track."""
+    change_manifest(return_song(desk.outbox), draft=True)
+    assert (
+        load(project, desk).said[0].endswith("unmute it to hear the stems. It is a draft: the best follows.")
+    )
+    best = return_song(
+        desk.outbox, "Song (2)", job="4d5e6f", revision=2, created_at="2026-11-23T10:00:00Z", gain=0.4
+    )
+    change_manifest(best, replaces="1a2b3c")
+    project.tracks[4].info["B_MUTE"] = 1  # the musician mutes the draft's drums
+    return project.tracks[2]
+
+
+def test_the_best_sounds_in_place_of_a_draft_that_sounded_and_one_undo_swaps_back(desk: Desk) -> None:
+    project = session()
+    draft = return_draft_and_best(desk, project)
+    draft.info["B_MUTE"] = 0
+    before = project.state()
+    reaper = load(project, desk)
+    assert reaper.said == [
+        "Song (2) is loaded: 6 audio and 3 MIDI tracks in a folder that sounds in place of its draft, "
+        "which is muted now."
+    ]
+    assert (project.tracks[13].name, project.tracks[13].info["B_MUTE"]) == ("Song (2)", 0)
+    assert project.tracks[2].info["B_MUTE"] == 1
+    project.tracks[2].info["B_MUTE"] = 0  # that is all that was touched of what stood there
+    assert project.state()["tracks"][:13] == before["tracks"]
+    project.tracks[2].info["B_MUTE"] = 1
+    assert len(project.undo) == 2
+    project.undo_once()
+    assert project.state()["tracks"] == before["tracks"]
+
+
+def test_a_draft_that_is_muted_stays_so_and_so_comes_the_best(desk: Desk) -> None:
+    project = session()
+    return_draft_and_best(desk, project)
+    before = project.state()["tracks"]
+    assert load(project, desk).said[0].endswith("unmute it to hear the stems. Its draft is muted, too.")
+    assert project.state()["tracks"][:13] == before and project.tracks[13].info["B_MUTE"] == 1
+
+
+def test_only_its_own_draft_is_replaced(desk: Desk) -> None:
+    project = session()
+    draft = return_draft_and_best(desk, project)
+    draft.info["B_MUTE"] = 0
+    change_manifest(desk.outbox / "Song (2)", replaces="another")
+    before = project.state()["tracks"]
+    assert load(project, desk).said[0].endswith("tracks in a muted folder; unmute it to hear the stems.")
+    assert project.state()["tracks"][:13] == before
+
+
 def test_the_songs_folder_lies_in_no_folder_of_the_musicians(desk: Desk) -> None:
     return_song(desk.outbox)
     project = session()

@@ -230,6 +230,7 @@ def job(name: str, state: str, done: float = 0.0) -> Mapping[str, Any]:
         "id": f"id-{name}",
         "name": name,
         "preset": "default",
+        "draft": name == "Draft.wav",
         "state": state,
         "detail": "",
     }
@@ -256,10 +257,11 @@ def shown(reaper: Reaper) -> str:
 def test_the_panel_shows_the_jobs_and_how_far_they_are(desk: Desk) -> None:
     reaper, daemon = open_panel(desk)
     assert "New.wav   separate 42 %" in shown(reaper) and "Old.wav   failed" in shown(reaper)
-    daemon.table = [job("New.wav", "done")]
+    daemon.table = [job("New.wav", "done"), job("Draft.wav", "running", 0.5)]
     daemon.files.look()
     seconds(reaper, 1)
     assert "New.wav   done" in shown(reaper) and "Old.wav" not in shown(reaper)
+    assert "Draft.wav (draft)   separate 50 %" in shown(reaper)
 
 
 def test_the_panels_buttons_are_commands_that_the_daemon_takes_and_answers(desk: Desk) -> None:

@@ -406,6 +406,8 @@ def _manifest(
         fallbacks=tuple(Fallback(**fallback) for fallback in record["fallbacks"]),
         voice=_manifest_voice(record),
         software=manifest.Software(__version__, tuple(ModelRef(**ref) for ref in record["models"])),
+        draft=record.get("draft", False),
+        replaces=record.get("replaces", ""),
     )
 
 

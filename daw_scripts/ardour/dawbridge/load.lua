@@ -240,6 +240,13 @@ return function(core)
       .. "session's tempo."):format(here, told)
   end
 
+  -- A word on drafts. The new tracks are muted, and Ardour can't undo a mute: swapping is the musician's.
+  local function draft_line(found)
+    if found.draft == true then return " It is a draft: the best follows." end
+    if type(found.replaces) == "string" then return " It replaces a draft: mute that one's tracks, if it is loaded." end
+    return ""
+  end
+
   -- Loads one song; the line that says so. Fails with one line.
   function load.song(song)
     core.check_session()
@@ -250,8 +257,8 @@ return function(core)
     if #ranked(found.artifacts) == 0 then core.fail("%s holds nothing that can be loaded.", song.path) end
     local session_hz = check_rate(found)
     local count = build(song, found, session_hz)
-    return ("%s is loaded: %d audio and %d MIDI tracks, all muted; unmute a stem to hear all stems.%s"):format(
-      song.folder, count.audio, count.midi, tempo_line(found, session_hz)
+    return ("%s is loaded: %d audio and %d MIDI tracks, all muted; unmute a stem to hear all stems.%s%s"):format(
+      song.folder, count.audio, count.midi, draft_line(found), tempo_line(found, session_hz)
     )
   end
 

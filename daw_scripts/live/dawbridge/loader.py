@@ -1,4 +1,5 @@
-"""Places a song in the set: new tracks at the end, named and coloured, nothing else touched.
+"""Places a song in the set: new tracks at the end, named and coloured. Nothing else is touched, but for one thing:
+where the song replaces a draft, the draft's tracks are muted.
 
 Runs on Live's main thread, as a generator that is resumed once per tick: Live works out the extent of a clip whose
 Warp was switched off only after the tick that did it, so what was placed is looked at in a later one. All of it is
@@ -94,6 +95,7 @@ class _Placing:
         self._set, self._song = live_set, song
         self._tempo = live_set.tempo
         self._made: list[Track] = []
+        self._muted: list[Track] = []
         self._remarks: list[str] = []
 
     def steps(self) -> Steps:
@@ -108,6 +110,7 @@ class _Placing:
                 yield from self._audio_clips(audio)
             elif audio:
                 self._ask_to_drag(audio)
+            self._replace_draft(sounds=not audio or hasattr(audio[0][0], "create_audio_clip"))
         except BaseException as error:
             self._take_back()
             if isinstance(error, Exception) and not isinstance(error, Problem):
@@ -203,6 +206,23 @@ class _Placing:
             f"this Live can't load audio by itself: drag it from {self._song.folder} onto them at {where}, Warp off"
         )
 
+    def _replace_draft(self, sounds: bool) -> None:
+        """Mute what sounds of the draft, so that nothing doubles; but only once the song `sounds` in its place."""
+        begins = self._song.replaces + ":"
+        draft = [track for track in self._set.tracks if track.get_data(MARK, "").startswith(begins)]
+        sounding = [track for track in draft if not track.mute]
+        if self._song.is_draft:
+            self._remarks.append("it is a draft: the best follows")
+        if self._song.replaces and sounding and not sounds:
+            self._remarks.append("then mute its draft's tracks")
+        elif self._song.replaces and sounding:
+            for track in sounding:
+                track.mute = True
+                self._muted.append(track)
+            self._remarks.append(
+                f"it sounds in place of its draft, whose {len(sounding)} tracks are muted now"
+            )
+
     def _position(self, beats: float) -> str:
         """Bars.beats as Live shows them, at the set's metre."""
         unit_beats = 4.0 / self._set.signature_denominator
@@ -227,7 +247,9 @@ class _Placing:
         return []
 
     def _take_back(self) -> None:
-        """Remove the tracks made here, the last first; whatever else stands stays."""
+        """Remove the tracks made here, the last first; whatever else stands stays, and a draft sounds again."""
+        for track in self._muted:
+            track.mute = False
         for track in reversed(self._made):
             tracks = list(self._set.tracks)
             if track in tracks:

@@ -55,6 +55,8 @@ class Song:
     tempo_from_daw: bool  # the project itself told its tempo
     audio: tuple[Audio, ...]
     midi: tuple[Midi, ...]
+    is_draft: bool = False  # a better one follows
+    replaces: str = ""  # the id of the draft that it replaces
 
 
 def read_song(folder: Path) -> Song:
@@ -102,6 +104,8 @@ def _song(folder: Path, raw: bytes, table: Any) -> Song:
         tempo_from_daw=tempo.get("source") == "sidecar",
         audio=tuple(audio),
         midi=tuple(midi),
+        is_draft=table.get("draft") is True,
+        replaces=str(table.get("replaces") or ""),
     )
 
 

@@ -1,5 +1,6 @@
 -- Puts a returned song onto new tracks under one folder track, where its bounce stood, in one undo step. Nothing that
--- exists is touched. Everything is read and checked before the first track is made; if REAPER then refuses something,
+-- exists is touched, but for one thing: where the song replaces a draft that sounds, that folder is muted, and the new
+-- one sounds instead. Everything is read and checked before the first track is made; if REAPER then refuses something,
 -- the new tracks are taken away again. A song whose content is in the project already is not loaded a second time.
 --
 -- The folder track comes muted, so that nothing doubles what plays. In it only the stems are unmuted: they add up to
@@ -50,13 +51,13 @@ return function(core)
     return songs
   end
 
-  -- What the project's folder tracks say they hold: {{content, bounce, index}}.
+  -- What the project's folder tracks say they hold: {{job, content, bounce, index}}.
   local function marks()
     local found = {}
     for index = 0, reaper.CountTracks(0) - 1 do
       local _, text = reaper.GetSetMediaTrackInfo_String(reaper.GetTrack(0, index), MARK, "", false)
-      local content, bounce = text:match("^1\t[^\t]*\t%d+\t(%x+)\t(.*)$")
-      if content then found[#found + 1] = { content = content, bounce = bounce, index = index } end
+      local job, content, bounce = text:match("^1\t([^\t]*)\t%d+\t(%x+)\t(.*)$")
+      if content then found[#found + 1] = { job = job, content = content, bounce = bounce, index = index } end
     end
     return found
   end
@@ -65,6 +66,15 @@ return function(core)
     for _, mark in ipairs(marks()) do
       if mark.content == content then return mark.index + 1 end
     end
+  end
+
+  -- The folder tracks of the draft that this song replaces.
+  local function drafts_of(found)
+    local drafts = {}
+    for _, mark in ipairs(marks()) do
+      if mark.job == found.replaces then drafts[#drafts + 1] = reaper.GetTrack(0, mark.index) end
+    end
+    return drafts
   end
 
   local function depth_of(index)
@@ -202,8 +212,18 @@ return function(core)
     end
   end
 
+  -- Where a draft sounds, lets the new folder sound instead. Muting comes last: if anything fails, it still sounds.
+  local function swap(drafts, folder)
+    for _, draft in ipairs(drafts) do
+      if reaper.GetMediaTrackInfo_Value(draft, "B_MUTE") == 0 then
+        reaper.SetMediaTrackInfo_Value(folder, "B_MUTE", 0)
+        reaper.SetMediaTrackInfo_Value(draft, "B_MUTE", 1)
+      end
+    end
+  end
+
   -- Adds every track to `made` as soon as it stands, so that a failure knows what to take away.
-  local function build(made, at, song, found, plan)
+  local function build(made, at, song, found, plan, drafts)
     local folder = add_track(made, at, song.folder, OTHER_COLOUR)
     local mark = table.concat({ "1", found.id, found.revision, found.content, found.bounce.name }, "\t")
     reaper.GetSetMediaTrackInfo_String(folder, MARK, mark, true)
@@ -217,6 +237,7 @@ return function(core)
     end
     if #plan.parts > 0 then add_parts(made, at, song, plan) end
     reaper.SetMediaTrackInfo_Value(made[#made], "I_FOLDERDEPTH", #plan.parts > 0 and -2 or -1)
+    swap(drafts, folder)
   end
 
   local function take_back(made, plan)
@@ -224,11 +245,11 @@ return function(core)
     destroy(plan)
   end
 
-  local function build_in_one_step(song, found, plan)
+  local function build_in_one_step(song, found, plan, drafts)
     local restore_view, place, made = core.remember_view(), place_for(found), {}
     reaper.Undo_BeginBlock2(0)
     reaper.PreventUIRefresh(1)
-    local ok, problem = pcall(build, made, place, song, found, plan)
+    local ok, problem = pcall(build, made, place, song, found, plan, drafts)
     local is_clean, left = ok or pcall(take_back, made, plan), ""
     if not is_clean then left = " Undo takes away what is left of it." end
     local is_restored, fault = pcall(restore_view)
@@ -239,6 +260,7 @@ return function(core)
     if not ok then core.fail("%s could not be loaded: %s%s", song.folder, core.line_of(problem), left) end
     if not is_restored then error(fault, 0) end
     reaper.Main_OnCommand(BUILD_PEAKS, 0)
+    return made[1]
   end
 
   -- A word on the project's tempo where it isn't the song's.
@@ -251,6 +273,16 @@ return function(core)
     return (" The project runs at %.1f bpm there, the song at %.1f: nothing is stretched."):format(here, told)
   end
 
+  -- Where its tracks stand and what sounds.
+  local function sound_line(found, folder, drafts)
+    if reaper.GetMediaTrackInfo_Value(folder, "B_MUTE") == 0 then
+      return "in a folder that sounds in place of its draft, which is muted now."
+    end
+    local line = "in a muted folder; unmute it to hear the stems."
+    if #drafts > 0 then return line .. " Its draft is muted, too." end
+    return found.draft == true and line .. " It is a draft: the best follows." or line
+  end
+
   -- Loads one song; the line that says so. `may_ask`: a box may be shown. Fails with one line, the project unchanged.
   function load.song(song, may_ask)
     core.check_project()
@@ -259,10 +291,10 @@ return function(core)
     if at then return ("%s is loaded already: track %d."):format(song.folder, at) end
     manifest.check_files(song.path, found)
     check_rate(found, may_ask)
-    local plan = prepare(song, found)
-    build_in_one_step(song, found, plan)
-    return ("%s is loaded: %d audio and %d MIDI tracks in a muted folder; unmute it to hear the stems.%s"):format(
-      song.folder, #plan.audio, #plan.parts, tempo_line(found)
+    local plan, drafts = prepare(song, found), drafts_of(found)
+    local folder = build_in_one_step(song, found, plan, drafts)
+    return ("%s is loaded: %d audio and %d MIDI tracks %s%s"):format(
+      song.folder, #plan.audio, #plan.parts, sound_line(found, folder, drafts), tempo_line(found)
     )
   end
 

@@ -19,7 +19,8 @@ local INK, DIM, BACK = { 0.9, 0.9, 0.9 }, { 0.6, 0.6, 0.6 }, { 0.15, 0.15, 0.16 
 local BUTTON, HOVER = { 0.27, 0.27, 0.3 }, { 0.37, 0.37, 0.42 }
 local DONE, GOES, BAD = { 0.35, 0.62, 0.4 }, { 0.35, 0.5, 0.8 }, { 0.8, 0.4, 0.35 }
 local JOB_COMMANDS = {
-  failed = "retry", cancelled = "retry", quarantined = "retry", queued = "cancel", running = "cancel", waiting = "cancel",
+  failed = "retry", cancelled = "retry", quarantined = "retry",
+  queued = "cancel", running = "cancel", waiting = "cancel",
 }
 local BAR_COLOURS = { done = DONE, running = GOES, failed = BAD, quarantined = BAD } -- others: BUTTON
 
@@ -126,9 +127,10 @@ return function(core)
       gfx.rect(MARGIN, y + ROW - 5, right - MARGIN - 70, 3, 1)
       colour(BAR_COLOURS[state] or BUTTON)
       gfx.rect(MARGIN, y + ROW - 5, math.floor((right - MARGIN - 70) * clamped(share, SHARE)), 3, 1)
-      local words = ("%s   %s"):format(tostring(job.name), state)
+      local song = tostring(job.name) .. (job.draft == true and " (draft)" or "")
+      local words = ("%s   %s"):format(song, state)
       if state == "running" then
-        words = ("%s   %s %.0f %%"):format(tostring(job.name), tostring(job.stage), share * 100)
+        words = ("%s   %s %.0f %%"):format(song, tostring(job.stage), share * 100)
       end
       text(words, MARGIN, y, right - 70, INK)
       local name = JOB_COMMANDS[state]
