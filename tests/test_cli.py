@@ -217,7 +217,7 @@ def test_a_fallback_is_told_and_counts_under_strict(tmp_path: Path, monkeypatch:
 
 def test_presets_models_and_config_speak_json() -> None:
     names = {row["name"] for row in json.loads(dawbridge("presets", "--json").stdout)}
-    assert names == {"default", "offline", "stems-only", "midi-only"}
+    assert names == {"default", "offline", "stems-only", "midi-only", "voice-test"}
     models = {row["name"]: row for row in json.loads(dawbridge("models", "list", "--json").stdout)}
     assert {"htdemucs", "htdemucs_ft", "htdemucs_6s", "spleeter"} <= set(models)
     assert json.loads(dawbridge("config", "--json").stdout)["path"] == str(folders().config_file)
@@ -336,9 +336,10 @@ def test_jobs_are_listed_with_their_reasons_and_watched_until_ctrl_c(tmp_path: P
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.5)
+    time.sleep(2.5)  # nothing tells through a pipe that it watches by now
     watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate(timeout=20.0)
+    with watching:
+        out, err = watching.communicate(timeout=60.0)
     assert (watching.returncode, err) == (0, "")
     assert "refused-1" in out
 

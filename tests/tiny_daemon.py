@@ -82,16 +82,21 @@ def _module(function: Any) -> ModuleType:
     return module
 
 
-graph.PIPELINE = (
-    graph.stage(_module(separate), needs=("bounce",), gives=("stems",), lane="heavy"),
-    graph.stage(_module(analyse), needs=("bounce",), wants=("stems",), gives=("grid",), lane="light"),
-    graph.stage(_module(convert), needs=("bounce", "stems", "grid"), gives=("voice",), lane="heavy"),
-    next(row for row in graph.PIPELINE if row.run is export.export),
-)
-graph.STAGES = {row.name: row for row in graph.PIPELINE}
+def use_tiny_stages() -> None:
+    """Put them into the graph of this process, before anything else has read it."""
+    graph.PIPELINE = (
+        graph.stage(_module(separate), needs=("bounce",), gives=("stems",), lane="heavy"),
+        graph.stage(_module(analyse), needs=("bounce",), wants=("stems",), gives=("grid",), lane="light"),
+        graph.stage(_module(convert), needs=("bounce", "stems", "grid"), gives=("voice",), lane="heavy"),
+        next(row for row in graph.PIPELINE if row.run is export.export),
+    )
+    graph.STAGES = {row.name: row for row in graph.PIPELINE}
+
 
 PRESET = "[separate]\n[analyse]\n[convert]\n"
 
+if __name__ in ("__main__", "__mp_main__"):  # the daemon, or a worker that it spawned
+    use_tiny_stages()
 if __name__ == "__main__":
     from bridge.cli import main
 

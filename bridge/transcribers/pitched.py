@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ TOGETHER_S = 0.05
 CHORD = 0.15  # more evidence for a note with two sure ones at the same instant that don't explain it
 CHORD_FRAMES = 3
 HARMONICS = (12, 19, 24, 28, 31, 34, 36)  # semitones from a fundamental to its partials 2 to 8
+_HEARS_SILENCE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -212,9 +214,17 @@ def _hear_all(windows: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
     """Notes and onsets of each window, in order, on as many threads as there are cores."""
     with ThreadPoolExecutor(compute_threads()) as pool:
         try:
-            yield from pool.map(lambda window: _hear(window) if window.any() else _silence(), windows)
+            yield from pool.map(_hear_or_know, windows)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _hear_or_know(window: Array) -> tuple[Array, Array]:
+    """As `_hear`; silence is heard once, and no two threads hear it at once."""
+    if window.any():
+        return _hear(window)
+    with _HEARS_SILENCE:
+        return _silence()
 
 
 def _hear(window: Array) -> tuple[Array, Array]:
