@@ -375,9 +375,9 @@ def test_a_status_that_is_damaged_newer_or_without_a_companion_is_said(desk: Des
     desk.tell(schema=2)
     seconds(reaper, 1)
     assert "The daemon is newer than these scripts." in shown(reaper)
-    desk.tell(scripts="2")
+    desk.tell(scripts="3")
     seconds(reaper, 1)
-    assert "These scripts are version 1, the daemon ships 2." in shown(reaper)
+    assert "These scripts are version 2, the daemon ships 3." in shown(reaper)
     assert "The companion does not run" in shown(reaper)
 
 

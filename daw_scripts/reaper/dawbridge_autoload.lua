@@ -1,5 +1,5 @@
 -- @description dawbridge: load by itself what comes back (on / off)
--- @version 1
+-- @version 2
 -- @author dawbridge
 -- @changelog
 --   First version

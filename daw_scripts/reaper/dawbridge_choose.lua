@@ -1,5 +1,5 @@
 -- @description dawbridge: choose a song that came back, and load it
--- @version 1
+-- @version 2
 -- @author dawbridge
 -- @changelog
 --   First version

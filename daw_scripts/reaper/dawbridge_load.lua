@@ -1,5 +1,5 @@
 -- @description dawbridge: load the newest song that came back
--- @version 1
+-- @version 2
 -- @author dawbridge
 -- @changelog
 --   First version

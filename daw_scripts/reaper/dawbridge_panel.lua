@@ -1,5 +1,5 @@
 -- @description dawbridge: panel
--- @version 1
+-- @version 2
 -- @author dawbridge
 -- @changelog
 --   First version

@@ -1,5 +1,5 @@
 -- @description dawbridge: send
--- @version 1
+-- @version 2
 -- @author dawbridge
 -- @changelog
 --   First version

@@ -7,7 +7,7 @@ local PATHS_FILE = "dawbridge_paths.lua"
 local MAX_SMALL_BYTES = 16 << 20 -- no text or MIDI file of the contract is larger
 
 return function(here)
-  local core = { VERSION = "1" }
+  local core = { VERSION = "2" }
   local modules, known_paths, last_id = {}, nil, 0
 
   -- Ends what runs with one clear line.

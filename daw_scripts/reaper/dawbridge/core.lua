@@ -10,7 +10,7 @@ local OK_BUTTON, OK_CANCEL, OK_PRESSED = 0, 1, 1
 local MAX_SMALL_BYTES = 16 << 20 -- no text or MIDI file of the contract is larger
 
 return function(here)
-  local core = { VERSION = "1", SECTION = SECTION, UNSAVED = "(not saved)" }
+  local core = { VERSION = "2", SECTION = SECTION, UNSAVED = "(not saved)" }
   local modules, known_paths = {}, nil
 
   -- The module of this name in the folder dawbridge/, loaded once.
