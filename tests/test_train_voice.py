@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import errno
+import functools
 import json
 import os
 import shutil
@@ -19,9 +20,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bridge import audio
+from bridge import audio, process
 from bridge.cli import app, main
 from bridge.errors import InputError, ModelError, Refused
+from bridge.types import STEMS
 from bridge.voices import checkpoints
 from bridge.voices import recipe as recipes
 from bridge.voices.consent import Consent, revoke_consent, write_consent
@@ -31,9 +33,11 @@ from bridge.voices.folder import read_card
 from bridge.voices.recipe import Recipe
 from bridge.voices.recordings import add_recordings
 from bridge.voices.train import Trained, use_epoch
+from bridge.workshop import open_workshop
 from tests.flite_speech import MALE, SENTENCES, spoken
 from tests.flite_speech import RATE_HZ as SPEECH_HZ
 from tests.real import require_real
+from tests.song_a import RATE_HZ, true_stem
 from tests.training_child import recipe, train
 
 TODAY = datetime.date.today()
@@ -277,14 +281,16 @@ def test_ctrl_c_ends_it_with_everything_kept(home: Path) -> None:
     assert made.epochs == _epochs(home)[-1] == 3
 
 
-def test_the_verbs_add_and_train_and_tell_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAWBRIDGE_HOME", str(tmp_path / "home"))
+@pytest.mark.timeout(300)
+def test_recordings_become_a_voice_that_sings_a_song_by_the_verbs_alone(
+    dawbridge_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "talk.wav"
     audio.write_float_wav(path, spoken(MALE), SPEECH_HZ)
     runner = CliRunner()
     refused = runner.invoke(app, ["voices", "add", "bob", str(path)], input="")
     assert refused.exit_code != 0  # nobody answered whose voice it is
-    assert not list((tmp_path / "home").rglob("*.flac"))
+    assert not list(dawbridge_home.rglob("*.flac"))
     given = [
         "--owner",
         "flite",
@@ -307,3 +313,16 @@ def test_the_verbs_add_and_train_and_tell_as_json(tmp_path: Path, monkeypatch: p
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["epochs"] == 1
     assert runner.invoke(app, ["voices", "train", "bob", "--segment-size", "2049"]).exit_code != 0
+
+    monkeypatch.setattr(process, "open_workshop", functools.partial(open_workshop, inline=True))
+    song = tmp_path / "Song.wav"
+    mix: audio.Samples = np.sum([true_stem(stem, 8.0) for stem in STEMS], axis=0, dtype=np.float32)
+    audio.write_float_wav(song, mix, RATE_HZ)
+    out = str(tmp_path / "outbox")
+    sung = runner.invoke(app, ["voices", "test", "bob", str(song), "--out", out, "--json"])
+    assert sung.exit_code == 0, (sung.output, sung.exception)
+    folder = Path(json.loads(sung.stdout)["folder"])
+    voice, _ = audio.read_raw(folder / "Song_voice.wav")
+    vocals, _ = audio.read_raw(folder / "Song_vocals.wav")
+    assert voice.shape == vocals.shape == mix.shape
+    assert audio.rms_db((voice - vocals)[:, RATE_HZ : 4 * RATE_HZ]) > -50.0
