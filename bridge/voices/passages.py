@@ -22,7 +22,7 @@ QUIET_DB = -40.0  # beside the loud parts of the passage
 SILENT_DB = -80.0  # whatever the passage is like
 LOUD_QUANTILE = 0.95
 SHORTEST_GAP_S = 0.3
-EDGE_S = 0.05  # of a gap, left to the voice: consonants begin before anything is loud
+EDGE_S = 0.02  # of a gap, left to the voice: consonants begin before anything is loud
 BALANCE_S = 0.4
 LOPSIDED = 0.3  # where the sum of both channels holds less than this share of the louder one, they cancel out
 
