@@ -335,6 +335,8 @@ def test_jobs_are_listed_with_their_reasons_and_watched_until_ctrl_c(tmp_path: P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Who runs the tests in the background hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(2.5)  # nothing tells through a pipe that it watches by now
     watching.send_signal(signal.SIGINT)
