@@ -45,6 +45,7 @@ GIVEN = Consent("flite", "flite", "A synthesizer may be imitated.", "release", T
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.training,
     pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore"),  # lightning, torch and the package warn of each other
 ]
