@@ -294,6 +294,8 @@ def test_a_rebuilt_ledger_knows_drafts_from_the_outbox(engines: Engines, dawbrid
 
 @pytest.mark.real
 def test_a_real_daemon_returns_the_draft_then_htdemucs(dawbridge_home: Path) -> None:
+    folders().models.unlink()  # of its own: other tests count on there being no htdemucs
+    folders().models.mkdir()
     put_model("htdemucs", folders().models)
     folders().presets.mkdir(parents=True)
     (folders().presets / "quick.toml").write_text(PRESETS["stems_only"])
