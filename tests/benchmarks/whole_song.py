@@ -225,6 +225,7 @@ def _later_stages() -> Any:
                 grid=grid,
                 lead=made["lead"],
                 arrangement_audio=made["arrangement_audio"],
+                backing=made.get("backing"),
             ),
         }
 
