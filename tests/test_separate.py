@@ -14,9 +14,11 @@ import pytest
 from bridge import audio, weights
 from bridge.audio import Samples
 from bridge.errors import Cancelled, StageError
+from bridge.progress import Report
 from bridge.separators import htdemucs, spleeter
 from bridge.stages import separate as stage
 from bridge.stages.separate import SeparateSettings, models, resolve, separate, separate_samples
+from bridge.stretches import Stretches
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, Stem
 from tests.song_a import DATA, RATE_HZ, Reports, context_in, true_stem
 
@@ -59,7 +61,7 @@ def halves(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that gives half of the bounce to the vocals and a quarter to the drums."""
 
     def engine(
-        stereo: Samples, name: str, models_dir: Path, report: Callable[[float, float], None]
+        stereo: Samples, name: str, models_dir: Path, report: Report, level: htdemucs.Level | None
     ) -> dict[Stem, Samples]:
         assert stereo.shape[0] == 2
         report(1, 1)
@@ -149,8 +151,7 @@ def test_a_long_song_is_separated_in_stretches_without_a_seam(
     bounce = put_bounce(tmp_path, samples)
     (tmp_path / "whole").mkdir()
     whole = separate(bounce, settings=SeparateSettings(), context=context_in(tmp_path / "whole"))
-    for name, seconds in (("STRETCH_S", 2.0), ("AROUND_S", 1.0), ("SEAM_S", 0.25)):
-        monkeypatch.setattr(stage, name, seconds)
+    monkeypatch.setattr(stage, "STRETCHES", Stretches(length_s=2.0, around_s=1.0, seam_s=0.25))
     (tmp_path / "pieces").mkdir()
     reports = Reports()
     pieces = separate(bounce, settings=SeparateSettings(), context=context_in(tmp_path / "pieces", reports))
@@ -162,6 +163,27 @@ def test_a_long_song_is_separated_in_stretches_without_a_seam(
     assert residual_db(stems, samples) < -120
     shares = [done / total for done, total in reports.seen]
     assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_every_stretch_is_brought_to_the_level_of_the_whole_song(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """demucs takes mean and deviation from the whole song: a quiet verse must stay quiet beside a chorus."""
+    seen: list[htdemucs.Level] = []
+
+    def engine(stereo: Samples, *rest: Any) -> dict[Stem, Samples]:
+        seen.append(rest[-1])
+        return {"vocals": stereo, "drums": np.zeros_like(stereo), "bass": np.zeros_like(stereo)}
+
+    monkeypatch.setattr(htdemucs, "separate", engine)
+    monkeypatch.setattr(stage, "STRETCHES", Stretches(length_s=3.0, around_s=1.0, seam_s=0.25))
+    samples = mix(9.0) * np.linspace(0.05, 1.0, 9 * RATE_HZ, dtype=np.float32) + np.float32(0.01)
+    separate(put_bounce(tmp_path, samples), settings=SeparateSettings(), context=context_in(tmp_path))
+    mono = samples.mean(axis=0)
+    assert len(seen) == 3
+    for level in seen:
+        assert level.mean == pytest.approx(mono.mean(), abs=1e-5)
+        assert level.deviation == pytest.approx(mono.std(ddof=1), rel=1e-4)
 
 
 def test_where_memory_ran_out_before_less_is_separated_at_a_time(
@@ -180,7 +202,8 @@ def test_where_memory_ran_out_before_less_is_separated_at_a_time(
     thrifty = dataclasses.replace(context_in(tmp_path / "thrifty"), thrifty=True)
     separate(bounce, settings=SeparateSettings(), context=thrifty)
     assert len(lengths_s) == 2
-    assert max(lengths_s) <= stage.THRIFTY_STRETCH_S + stage.AROUND_S
+    cut = stage.THRIFTY_STRETCHES
+    assert max(lengths_s) <= cut.length_s + cut.around_s
 
 
 @pytest.mark.real
@@ -191,7 +214,7 @@ def test_spleeter_in_stretches_differs_little_from_the_whole(
     bounce = put_bounce(tmp_path, mix(30.0))
     found = []
     for name, stretch_s in (("whole", 1000.0), ("pieces", 10.0)):
-        monkeypatch.setattr(stage, "STRETCH_S", stretch_s)
+        monkeypatch.setattr(stage, "STRETCHES", dataclasses.replace(stage.STRETCHES, length_s=stretch_s))
         folder = tmp_path / name
         folder.mkdir()
         context = dataclasses.replace(context_in(folder), models_dir=models_dir)

@@ -12,12 +12,17 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bridge import weights
 from bridge.audio import Samples
 from bridge.errors import ModelError
+from bridge.progress import Report
+from bridge.sound import Sound, of_array
 from bridge.types import Stem
 
 if TYPE_CHECKING:
@@ -38,13 +43,33 @@ STEMS_OF_FILES: Mapping[str, tuple[tuple[Stem, ...], ...]] = {
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Level:
+    """Mean and standard deviation of a whole song's mono sum: what demucs brings it to 0 and 1 by."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, song: Sound) -> Level:
+        """Of a sound of any length, a block at a time."""
+        total = squares = 0.0
+        for _, block in song.blocks():
+            mono = block.mean(axis=0, dtype=np.float64)
+            total += float(mono.sum())
+            squares += float(np.square(mono).sum())
+        mean, count = total / max(1, song.frames), max(1, song.frames - 1)
+        return cls(mean, max(0.0, (squares - song.frames * mean * mean) / count) ** 0.5)
+
+
 def separate(
-    stereo: Samples, name: str, models_dir: Path, report: Callable[[float, float], None]
+    stereo: Samples, name: str, models_dir: Path, report: Report, level: Level | None = None
 ) -> dict[Stem, Samples]:
     """Vocals, drums and bass of `stereo`, all (2, frames) float32 at `RATE_HZ`.
 
     As demucs.api.Separator with shifts=0: no random shift, so the same input gives the same output. Fetches
-    the weights if need be; then one `report` before the first segment and after each.
+    the weights if need be; then one `report` before the first segment and after each. `level` is that of the
+    song where `stereo` is a part of it, else its own.
 
     Raises:
         ModelError: the weights can't be had, were changed, or are no HTDemucs.
@@ -53,9 +78,9 @@ def separate(
 
     weights.fetch(name, models_dir, report)
     mix = torch.from_numpy(stereo)
-    reference = mix.mean(0)
-    mean, std = reference.mean(), reference.std() + 1e-8
-    mix = (mix - mean) / std
+    level = level or Level.of(of_array(stereo, RATE_HZ))
+    mean, deviation = level.mean, level.deviation + 1e-8
+    mix = (mix - mean) / deviation
     found: dict[Stem, Samples] = {}
     stems_of_files = STEMS_OF_FILES[name]
     for index, (file, stems) in enumerate(zip(weights.find(name).files, stems_of_files, strict=True)):
@@ -65,7 +90,7 @@ def separate(
             report(index * total + done, len(stems_of_files) * total)
 
         out = _in_segments(mix, loaded, len(stems), tell)
-        found |= {stem: (sound * std + mean).numpy() for stem, sound in zip(stems, out, strict=True)}
+        found |= {stem: (sound * deviation + mean).numpy() for stem, sound in zip(stems, out, strict=True)}
     return found
 
 

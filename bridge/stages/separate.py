@@ -6,7 +6,6 @@ Whatever engine runs, the stems have the bounce's own rate, channels and length,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 from bridge import audio, sound, weights
 from bridge.audio import Samples
 from bridge.errors import InputError, StageError
-from bridge.progress import part_of
+from bridge.progress import Report
 from bridge.separators import accompaniment, htdemucs, spleeter
 from bridge.settings import setting
-from bridge.sound import Sound
+from bridge.stretches import Stretches, over_stretches
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, ModelRef, Stem
 
 STAGE_VERSION = "2"
@@ -27,13 +26,8 @@ BOUNCE_FIELDS = ("sha256", "role")
 RATE_HZ = 44_100
 """The rate all engines work at."""
 
-STRETCH_S = 119.0
-"""What is separated in one go; a song up to one and a half of it is taken whole."""
-
-THRIFTY_STRETCH_S = 24.0  # where memory has run out before
-
-AROUND_S = 12.0  # as long as the networks look
-SEAM_S = 1.0
+STRETCHES = Stretches(length_s=119.0, around_s=12.0, seam_s=1.0)  # as long as the networks look around
+THRIFTY_STRETCHES = replace(STRETCHES, length_s=24.0)  # where memory has run out before
 
 APPROXIMATE: tuple[Stem, ...] = ("drums", "bass", "other")
 
@@ -81,14 +75,23 @@ def separate(bounce: Bounce, *, settings: SeparateSettings, context: Context) ->
         sound.write(song, folder / f"{bounce.role}.wav")
         return Made({"stems": folder}, f"the bounce is one part already: {bounce.role}", {"engine": None})
     stems: tuple[Stem, ...] = STEMS
+    level = htdemucs.Level.of(song) if settings.engine != "spleeter" else None
+    cut = THRIFTY_STRETCHES if context.thrifty else STRETCHES
+
+    def apart(samples: Samples, report: Report) -> list[Samples]:
+        found = separate_samples(
+            _finite(samples), song.rate_hz, settings.engine, context.models_dir, report, level
+        )
+        return [found[stem] for stem in stems]
+
     with ExitStack() as files:
         shape = (song.rate_hz, song.channels, song.frames)
         writers = {
             stem: files.enter_context(audio.wav_writer(folder / f"{stem}.wav", *shape, is_float=True))
             for stem in stems
         }
-        for found in _stretches(song, settings.engine, context):
-            for stem, samples in found.items():
+        for found in over_stretches(song, cut, apart, context.report):
+            for stem, samples in zip(stems, found, strict=True):
                 writers[stem].write(samples.T)
     approximate = APPROXIMATE if settings.engine == "spleeter" else ()
     detail = f"{len(stems)} stems by {settings.engine}"
@@ -99,49 +102,27 @@ def separate(bounce: Bounce, *, settings: SeparateSettings, context: Context) ->
 
 
 def separate_samples(
-    samples: Samples, rate_hz: int, engine: str, models_dir: Path, report: Callable[[float, float], None]
+    samples: Samples,
+    rate_hz: int,
+    engine: str,
+    models_dir: Path,
+    report: Report,
+    level: htdemucs.Level | None = None,
 ) -> dict[Stem, Samples]:
     """All four stems of `samples`, each of its shape, (1 or 2, frames) float32; their sum is `samples`.
 
-    Silence stays silence, whatever the engine makes of it.
+    Silence stays silence, whatever the engine makes of it. `level` is that of the song that the samples are part of.
     """
     stems: dict[Stem, Samples] = {stem: np.zeros_like(samples) for stem in STEMS}
     if samples.any():
         stereo = np.repeat(samples, 2, axis=0) if samples.shape[0] == 1 else samples
-        found = _run_engine(audio.resample(stereo, rate_hz, RATE_HZ), engine, models_dir, report)
+        found = _run_engine(audio.resample(stereo, rate_hz, RATE_HZ), engine, models_dir, report, level)
         for stem, heard in found.items():
             stems[stem] = _like_bounce(heard, samples, rate_hz)
     stems["other"] = samples - (stems["vocals"] + stems["drums"] + stems["bass"])
     if not np.isfinite(stems["other"]).all():
         raise StageError(f'The engine {engine} gave values that are not numbers. Use engine = "spleeter".')
     return stems
-
-
-def _stretches(song: Sound, engine: str, context: Context) -> Iterator[dict[Stem, Samples]]:
-    """All stems of one stretch of the song after the other, so that memory does not grow with its length.
-
-    Each is heard with `AROUND_S` of the song at either side, and comes in over `SEAM_S` where the last one goes out.
-    """
-    rate_hz = song.rate_hz
-    stretch_s = THRIFTY_STRETCH_S if context.thrifty else STRETCH_S
-    stretch, around, seam = (round(seconds * rate_hz) for seconds in (stretch_s, AROUND_S, SEAM_S))
-    count = max(1, round(song.frames / stretch))
-    starts = [index * stretch for index in range(count)] + [song.frames]
-    fading: dict[Stem, Samples] = {}  # the last stretch's end, going out
-    for index in range(count):
-        start, stop = starts[index], starts[index + 1]
-        behind = min(song.frames, stop + seam) if index + 1 < count else stop
-        first, last = max(0, start - around), min(song.frames, stop + around)
-        samples = _finite(song.read(first, last))
-        report = part_of(context.report, index, count)
-        found = separate_samples(samples, rate_hz, engine, context.models_dir, report)
-        stems = {stem: heard[:, start - first : behind - first] for stem, heard in found.items()}
-        if fading:
-            rise = np.linspace(0.0, 1.0, seam, dtype=np.float32)
-            for stem, heard in stems.items():
-                heard[:, :seam] = rise * heard[:, :seam] + (1 - rise) * fading[stem]
-        fading = {stem: heard[:, stop - start :].copy() for stem, heard in stems.items()}
-        yield {stem: heard[:, : stop - start] for stem, heard in stems.items()}
 
 
 def _finite(samples: Samples) -> Samples:
@@ -155,11 +136,11 @@ def _finite(samples: Samples) -> Samples:
 
 
 def _run_engine(
-    stereo: Samples, engine: str, models_dir: Path, report: Callable[[float, float], None]
+    stereo: Samples, engine: str, models_dir: Path, report: Report, level: htdemucs.Level | None
 ) -> dict[Stem, Samples]:
     """Vocals, drums and bass of `stereo`, (2, frames) at `RATE_HZ`."""
     if engine != "spleeter":
-        return htdemucs.separate(stereo, engine, models_dir, report)
+        return htdemucs.separate(stereo, engine, models_dir, report, level)
     vocals = spleeter.separate_vocals(stereo, models_dir, lambda done, total: report(done, 2 * total))
     rest = accompaniment.split(stereo - vocals, RATE_HZ, lambda done, total: report(total + done, 2 * total))
     return {"vocals": vocals, **rest}
