@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge import audio
+from bridge import sound
 from bridge.effects.chains import chain_folders, load_chain
 from bridge.effects.render import render
 from bridge.grid import read_grid
@@ -45,8 +45,6 @@ def effects(
     if not source.exists():
         return Skip("this bounce has no vocals stem", "no_vocals")
     chain = load_chain(settings.chain, chain_folders())
-    samples, rate = audio.read_raw(source)
-    lead = render(chain, samples, rate, context.workdir, context.report)
     path = context.workdir / "lead.wav"
-    audio.write_float_wav(path, lead, rate)
+    render(chain, sound.of_file(source), path, context.report)
     return Made({"lead": path}, f"chain {chain.name!r}, {len(chain.steps)} effects", {"chain": chain.name})
