@@ -20,6 +20,7 @@ from bridge.audio import Samples
 BLOCK_S = 10.0
 GATE_S, GATE_HOPS = 0.1, 4  # gating blocks of 400 ms, one each 100 ms
 ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
+NEPERS_PER_DB = np.float32(np.log(10.0) / 20.0)
 PEAK_MARGIN_FRAMES = 64  # what the oversampling filter looks to either side
 K_WEIGHTING = ((4.0, 0.5**0.5, 1500.0, "high_shelf"), (0.0, 0.5, 38.0, "high_pass"))  # as pyloudnorm's meter
 
@@ -92,10 +93,34 @@ def shaped(sound: Sound, gain_db: Levels, hop_s: float) -> Sound:
     middles = (np.arange(gain_db.size) + 0.5) * hop
 
     def read(start: int, stop: int) -> Samples:
-        gain = np.power(10.0, np.interp(np.arange(start, stop), middles, gain_db) / 20.0)
-        return sound.read(start, stop) * gain.astype(np.float32)
+        now_db = np.interp(np.arange(start, stop), middles, gain_db).astype(np.float32)
+        return sound.read(start, stop) * np.exp(now_db * NEPERS_PER_DB)
 
     return replace(sound, read=read)
+
+
+def faded_out(sound: Sound, seconds: float) -> Sound:
+    """With a straight fade at the end."""
+    fade = min(round(seconds * sound.rate_hz), sound.frames)
+    first = sound.frames - fade
+    ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
+
+    def read(start: int, stop: int) -> Samples:
+        samples = sound.read(start, stop)
+        if stop <= first:
+            return samples
+        gain = np.ones(stop - start, dtype=np.float32)
+        gain[max(0, first - start) :] = ramp[max(0, start - first) : stop - first]
+        return samples * gain
+
+    return replace(sound, read=read)
+
+
+def silence(channels: int, frames: int, rate_hz: int) -> Sound:
+    """Nothing to hear."""
+    return Sound(
+        channels, frames, rate_hz, lambda start, stop: np.zeros((channels, stop - start), np.float32)
+    )
 
 
 def fitted(sound: Sound, channels: int, frames: int) -> Sound:
@@ -135,11 +160,14 @@ def true_peak_dbtp(sound: Sound) -> float:
     return audio.amplitude_to_db(max((float(peak.max(initial=0.0)) for peak in _peaks(sound)), default=0.0))
 
 
-def true_peaks(sound: Sound) -> npt.NDArray[np.float32]:
-    """The true peak around each frame over all channels, (frames,)."""
-    found, at = np.empty(sound.frames, dtype=np.float32), 0
+def true_peaks(sound: Sound, hop: int) -> npt.NDArray[np.float32]:
+    """The true peak over all channels within each hop of so many frames, (hops,)."""
+    found, at = np.zeros(-(-sound.frames // hop), dtype=np.float32), 0
     for peaks in _peaks(sound):
-        found[at : at + peaks.size] = peaks
+        first = at // hop
+        starts = np.maximum(np.arange(first, -(-(at + peaks.size) // hop)) * hop - at, 0)
+        here = found[first : first + starts.size]
+        np.maximum(here, np.maximum.reduceat(peaks, starts), out=here)
         at += peaks.size
     return found
 
@@ -152,17 +180,14 @@ def rms_db(sound: Sound) -> float:
 
 def weighted_energy(sound: Sound, edges: npt.NDArray[np.int64]) -> Levels:
     """K-weighted energy, the sum of squares over all channels, between each two of the rising `edges` in frames."""
-    from pyloudnorm import IIRfilter
-    from scipy.signal import lfilter
+    from scipy.signal import sosfilt
 
-    filters = [IIRfilter(*parameters, sound.rate_hz, kind) for *parameters, kind in K_WEIGHTING]
-    states = [np.zeros((sound.channels, 2)) for _ in filters]
+    weighting = _k_weighting(sound.rate_hz)
+    state = np.zeros((len(weighting), sound.channels, 2))
     found = np.zeros(edges.size - 1)
     for start, block in sound.blocks():
-        weighted = block.astype(np.float64)
-        for index, each in enumerate(filters):
-            weighted, states[index] = lfilter(each.b, each.a, weighted, axis=1, zi=states[index])
-        sums = np.concatenate([[0.0], np.cumsum(np.square(weighted).sum(axis=0))])
+        weighted, state = sosfilt(weighting, block.astype(np.float64), axis=1, zi=state)
+        sums = np.concatenate([[0.0], np.cumsum(np.einsum("cf,cf->f", weighted, weighted))])
         inside = np.clip(edges - start, 0, block.shape[1])
         found += sums[inside[1:]] - sums[inside[:-1]]
     return found
@@ -180,6 +205,14 @@ def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int)
     parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     mono: npt.NDArray[np.float32] = audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
     return mono
+
+
+def _k_weighting(rate_hz: int) -> Levels:
+    """(sections, 6), with the coefficients of pyloudnorm's meter."""
+    from pyloudnorm import IIRfilter
+
+    filters = [IIRfilter(*parameters, rate_hz, kind) for *parameters, kind in K_WEIGHTING]
+    return np.stack([np.concatenate([each.b, each.a]) / each.a[0] for each in filters])
 
 
 def _peaks(sound: Sound) -> Iterator[npt.NDArray[np.float32]]:

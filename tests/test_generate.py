@@ -13,7 +13,7 @@ import mido
 import numpy as np
 import pytest
 
-from bridge import audio
+from bridge import audio, sound
 from bridge.errors import Cancelled, ModelError, PresetError
 from bridge.grid import write_grid
 from bridge.midi import read_midi, write_midi
@@ -35,8 +35,8 @@ AUDIO, MIDI = ("continuation_audio", "arrangement_audio"), ("continuation", "arr
 def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rendering takes a second each time; where only notes are asked, silence does."""
 
-    def silence(*_: Any, frames: int, **__: Any) -> audio.Samples:
-        return np.zeros((2, frames), np.float32)
+    def silence(_phrase: Phrase, _tempo: TempoMap, path: Path, *, frames: int, **_: Any) -> None:
+        sound.write(sound.silence(2, frames, RATE_HZ), path)
 
     monkeypatch.setattr("bridge.stages.generate.render", silence)
 

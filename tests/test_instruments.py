@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -42,7 +43,13 @@ def _play(
 ) -> Samples:
     phrase = Phrase(tuple(notes), 64.0)
     frames = round(seconds * rate_hz)
-    return render(phrase, tempo, frames=frames, sample_rate_hz=rate_hz, sound=sound, report=_quiet)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "heard.wav")
+        render(phrase, tempo, path, frames=frames, sample_rate_hz=rate_hz, sound=sound, report=_quiet)
+        assert [file.name for file in Path(folder).iterdir()] == ["heard.wav"]  # nothing is left behind
+        samples, rate = audio.read_raw(path)
+    assert rate == rate_hz
+    return samples
 
 
 def _onset(samples: Samples, expected: float, reach_s: float = 0.02) -> int:
@@ -210,7 +217,7 @@ def test_a_synthesizer_that_crashes_or_hangs_is_named(
         assert error.value.code == f"soundfont_{kind}"
 
 
-def test_cancel_ends_the_child() -> None:
+def test_cancel_ends_the_child(tmp_path: Path) -> None:
     seen = []
 
     def report(done: float, _total: float) -> None:
@@ -222,7 +229,16 @@ def test_cancel_ends_the_child() -> None:
         tuple(_note(float(beat), part, pitch) for beat in range(500) for part, pitch in BAND), 500.0
     )
     with pytest.raises(Cancelled):
-        render(phrase, TEMPO, frames=250 * RATE_HZ, sample_rate_hz=RATE_HZ, sound=Sound(), report=report)
+        render(
+            phrase,
+            TEMPO,
+            tmp_path / "heard.wav",
+            frames=250 * RATE_HZ,
+            sample_rate_hz=RATE_HZ,
+            sound=Sound(),
+            report=report,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 # --- instrument plug-ins

@@ -12,9 +12,9 @@ from bridge import audio
 from bridge.audio import Samples
 from bridge.config import shipped
 from bridge.effects.chains import load_chain
-from bridge.effects.limiter import limit, master
+from bridge.effects.limiter import limit, master, peaks_of
 from bridge.effects.render import render
-from bridge.sound import Sound, of_array, true_peaks
+from bridge.sound import Sound, of_array, of_file
 from bridge.stages.mix import MixSettings, balance, duck, follow, mix
 from bridge.types import Artifact, Made, Skip
 from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_grid, put_stems, true_stem
@@ -110,7 +110,8 @@ def test_a_lead_that_lost_the_singers_dynamics_gets_them_back() -> None:
 def test_a_lead_through_effects_comes_closer_to_the_singer(tmp_path: Path, chain: str) -> None:
     vocals = true_stem("vocals", 5.0)
     steps = load_chain(chain, [shipped("presets") / "effects"])
-    lead = render(steps, vocals, RATE_HZ, tmp_path, lambda _done, _total: None)
+    render(steps, of_array(vocals, RATE_HZ), tmp_path / "wet.wav", lambda _done, _total: None)
+    lead = of_file(tmp_path / "wet.wav").all()
     followed = follow(_sound(lead), _sound(vocals), 1.0).all()
     assert np.std(_levels(followed) - _levels(vocals)) < 0.75 * np.std(_levels(lead) - _levels(vocals))
 
@@ -325,7 +326,7 @@ def test_no_true_peak_passes_the_ceiling_even_between_samples(rate_hz: int) -> N
 
 def test_what_lies_below_the_ceiling_is_only_made_louder() -> None:
     music = _music(3.0)
-    peaks = true_peaks(_sound(music))
+    peaks = peaks_of(_sound(music))
     gain_db = -1.5 - audio.true_peak_dbtp(music, RATE_HZ)
     louder = limit(_sound(music), peaks, gain_db, -1.0).all()
     assert audio.rms_db(louder - music * np.float32(audio.db_to_amplitude(gain_db))) < -100
@@ -340,7 +341,7 @@ def test_a_click_keeps_to_the_ceiling_and_silence_stays_silence() -> None:
 
 def test_the_limiter_adds_no_delay() -> None:
     music = _music(3.0)
-    pressed = limit(_sound(music), true_peaks(_sound(music)), 12.0, -1.0).all()
+    pressed = limit(_sound(music), peaks_of(_sound(music)), 12.0, -1.0).all()
     size = 2 * music.shape[1]
     likeness = np.fft.irfft(np.fft.rfft(pressed[0], size) * np.conj(np.fft.rfft(music[0], size)), size)
     assert int(np.argmax(likeness)) == 0

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.audio import Samples, amplitude_to_db, db_to_amplitude
-from bridge.sound import Sound, loudness_lufs, scaled, true_peak_dbtp, true_peaks
+from bridge.audio import amplitude_to_db, db_to_amplitude
+from bridge.sound import Levels, Sound, loudness_lufs, scaled, shaped, true_peak_dbtp, true_peaks
 
+HOP_S = 0.0005
 LOOKAHEAD_S = 0.02  # how long the gain takes down to a peak, and up again
 CLOSE_LU = 0.05
 MAX_ROUNDS = 10
 MOST_LIMITING_DB = 20.0
 SAFETY_DB = 0.05  # the smooth gain shifts peaks between samples by a hair
+
+Peaks = npt.NDArray[np.float32]
 
 
 def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Callable[[], None]) -> Sound:
@@ -34,7 +36,7 @@ def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Call
     loudness = loudness_lufs(sound)
     if not math.isfinite(loudness):
         return sound
-    peaks = true_peaks(sound)
+    peaks = peaks_of(sound)
     gain_db = target_lufs - loudness
     most_db = max(gain_db, ceiling_dbtp - amplitude_to_db(float(peaks.max())) + MOST_LIMITING_DB)
     for _ in range(MAX_ROUNDS):
@@ -48,29 +50,27 @@ def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Call
     return mastered if excess_db <= 0 else scaled(mastered, db_to_amplitude(-excess_db - SAFETY_DB))
 
 
-def limit(sound: Sound, peaks: npt.NDArray[np.float32], gain_db: float, ceiling_dbtp: float) -> Sound:
-    """`sound` louder by `gain_db`, every one of `peaks` (from `sound.true_peaks`) kept below the ceiling."""
+def limit(sound: Sound, peaks: Peaks, gain_db: float, ceiling_dbtp: float) -> Sound:
+    """`sound` louder by `gain_db`, every one of `peaks` (`peaks_of` it) kept below the ceiling."""
     room = db_to_amplitude(ceiling_dbtp - SAFETY_DB)
-    lookahead = round(LOOKAHEAD_S * sound.rate_hz)
-
-    def read(start: int, stop: int) -> Samples:
-        first, last = max(0, start - 2 * lookahead), min(sound.frames, stop + 2 * lookahead)
-        allowed = np.minimum(db_to_amplitude(gain_db), room / np.maximum(peaks[first:last], 1e-9))
-        gain = _smooth(allowed, lookahead)[start - first : stop - first]
-        return (sound.read(start, stop) * gain).astype(np.float32)
-
-    return replace(sound, read=read)
+    allowed = np.minimum(db_to_amplitude(gain_db), room / np.maximum(peaks, 1e-9))
+    return shaped(sound, 20.0 * np.log10(_smooth(allowed)), HOP_S)
 
 
-def _smooth(allowed: npt.NDArray[np.float32], lookahead: int) -> npt.NDArray[np.float32]:
+def peaks_of(sound: Sound) -> Peaks:
+    """The true peak within each hop, (hops,)."""
+    return true_peaks(sound, round(HOP_S * sound.rate_hz))
+
+
+def _smooth(allowed: Levels) -> Levels:
     """A smooth curve that stays at or below `allowed`: a running minimum, then two running means.
 
-    The means reach `lookahead` frames either side together, as far as the minimum does, so that none
-    of the values they average is above the one in the middle.
+    The means reach `lookahead` hops either side together, and between two hops the gain is between theirs: one less
+    than the minimum reaches, so that none of the values they average is above any that counts.
     """
     from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
-    lowest = minimum_filter1d(allowed.astype(np.float64), 2 * lookahead + 1)
+    lookahead = round(LOOKAHEAD_S / HOP_S)
+    lowest = minimum_filter1d(allowed, 2 * (lookahead + 1) + 1)
     half = lookahead // 2
-    means = uniform_filter1d(uniform_filter1d(lowest, 2 * half + 1), 2 * (lookahead - half) + 1)
-    return cast("npt.NDArray[np.float32]", means.astype(np.float32))
+    return cast(Levels, uniform_filter1d(uniform_filter1d(lowest, 2 * half + 1), 2 * (lookahead - half) + 1))

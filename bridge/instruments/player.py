@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.audio import wav_writer, write_float_wav
+from bridge.audio import wav_writer
 from bridge.child import serve
 from bridge.sheet import DRUM_CHANNEL
 
@@ -68,15 +68,17 @@ def _by_plugin(request: Mapping[str, Any], out: Path) -> None:
     late = plugin.reported_latency_samples  # which pedalboard takes back from effects alone
     # The sound is the plug-in's own: it hears no program changes.
     notes = [event for event in request["events"] if event[1] & 0xF0 != PROGRAM_CHANGE and event[0] < frames]
-    blocks = []
-    for start in range(0, frames + late, BLOCK_FRAMES):
-        count = min(BLOCK_FRAMES, frames + late - start)
-        heard = [(bytes(m), _s(at - start, rate_hz)) for at, *m in notes if start <= at < start + count]
-        blocks.append(plugin(heard, _s(count, rate_hz), rate_hz, num_channels=2, reset=start == 0))
-    samples = np.concatenate(blocks, axis=1, dtype=np.float32)[:, late:]
-    if notes and not samples.any():
+    sounds = False
+    with wav_writer(out, rate_hz, 2, frames, is_float=True) as file:
+        for start in range(0, frames + late, BLOCK_FRAMES):
+            count = min(BLOCK_FRAMES, frames + late - start)
+            played = [(bytes(m), _s(at - start, rate_hz)) for at, *m in notes if start <= at < start + count]
+            block = plugin(played, _s(count, rate_hz), rate_hz, num_channels=2, reset=start == 0)
+            heard = block[:, max(0, late - start) :]
+            sounds = sounds or bool(heard.any())
+            file.write(heard.T)
+    if notes and not sounds:
         raise ValueError("it gives no sound. Name an instrument that plays as soon as it is loaded.")
-    write_float_wav(out, samples, rate_hz)
 
 
 def _load(path: str) -> Any:

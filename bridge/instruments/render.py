@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bridge.audio import Samples, db_to_amplitude, loudness_lufs, read_raw, true_peak_dbtp
+from bridge import sound as sounds
+from bridge.audio import db_to_amplitude
 from bridge.child import Guest, run_child
 from bridge.errors import StageError
 from bridge.instruments.sound import Sound, plugin_path, soundfont_path
@@ -30,13 +31,14 @@ START_LIMIT_S, LIMIT_PER_S = 60.0, 2.0  # a child may take so long, and so long 
 def render(
     phrase: Phrase,
     tempo: TempoMap,
+    path: Path,
     *,
     frames: int,
     sample_rate_hz: int,
     sound: Sound,
     report: Callable[[float, float], None],
-) -> Samples:
-    """(2, frames) float32 from beat 0 on, at -18 LUFS where the true peak can stay below -1 dBTP.
+) -> None:
+    """Write a float WAV of (2, frames) from beat 0 on, at -18 LUFS where the true peak can stay below -1 dBTP.
 
     One plain gain sets the level, so that velocities keep their meaning. What lies after `frames` is left out.
     A plug-in plays all parts but the drums, as one, and is made as loud as the soundfont's drums. `report` is
@@ -48,21 +50,24 @@ def render(
             hung, crashed, or gave samples that are not numbers.
     """
     soundfont, plugin = soundfont_path(sound), plugin_path(sound)
-
-    def play(part: Phrase, kind: str, path: Path) -> Samples:
-        events = _events(part, tempo, sample_rate_hz)
-        return _play(events, kind, path, frames, sample_rate_hz, lambda: report(0, 1))
-
     report(0, 1)
-    if plugin is None:
-        heard = play(phrase, "soundfont", soundfont)
-    else:
-        drums, pitched = _split(phrase)
-        beat = play(drums, "soundfont", soundfont)
-        heard = beat + _as_loud_as(beat, play(pitched, "plug-in", plugin), sample_rate_hz)
-    levelled = _level(_fade_out(heard, sample_rate_hz), sample_rate_hz)
+    with TemporaryDirectory(dir=path.parent) as name:
+
+        def play(part: Phrase, kind: str, by: Path) -> sounds.Sound:
+            events, folder = _events(part, tempo, sample_rate_hz), Path(name, kind)
+            if not events:
+                return sounds.silence(2, frames, sample_rate_hz)
+            folder.mkdir()
+            return _play(events, kind, by, frames, sample_rate_hz, folder, lambda: report(0, 1))
+
+        if plugin is None:
+            heard = play(phrase, "soundfont", soundfont)
+        else:
+            drums, pitched = _split(phrase)
+            beat = play(drums, "soundfont", soundfont)
+            heard = sounds.added([beat, _as_loud_as(beat, play(pitched, "plug-in", plugin))])
+        sounds.write(_levelled(sounds.faded_out(heard, FADE_S)), path)
     report(1, 1)
-    return levelled
 
 
 def _play(
@@ -71,11 +76,10 @@ def _play(
     path: Path,
     frames: int,
     sample_rate_hz: int,
+    folder: Path,
     on_wait: Callable[[], None],
-) -> Samples:
-    """What the child makes of the events; silence where there are none."""
-    if not events:
-        return np.zeros((2, frames), dtype=np.float32)
+) -> sounds.Sound:
+    """What the child makes of the events, in `folder`."""
     limit_s = START_LIMIT_S + LIMIT_PER_S * frames / sample_rate_hz
     guest = Guest(f"The {kind} {path}", kind.replace("-", ""), "Name another one.", limit_s)
     request = {
@@ -85,12 +89,11 @@ def _play(
         "sample_rate_hz": sample_rate_hz,
         "events": events,
     }
-    with TemporaryDirectory(prefix="dawbridge-") as name:
-        run_child("bridge.instruments.player", request, Path(name), guest, on_wait)
-        samples, _ = read_raw(Path(name) / "out.wav")
-    if not np.isfinite(samples).all():
+    run_child("bridge.instruments.player", request, folder, guest, on_wait)
+    heard = sounds.of_file(folder / "out.wav")
+    if not all(np.isfinite(block).all() for _, block in heard.blocks()):
         raise StageError(f"{guest.name} gives samples that are not numbers. {guest.remedy}")
-    return samples
+    return heard
 
 
 def _events(phrase: Phrase, tempo: TempoMap, sample_rate_hz: int) -> list[list[int]]:
@@ -110,21 +113,15 @@ def _split(phrase: Phrase) -> tuple[Phrase, Phrase]:
     return replace(phrase, notes=drums), replace(phrase, notes=pitched)
 
 
-def _as_loud_as(model: Samples, samples: Samples, sample_rate_hz: int) -> Samples:
-    change_db = loudness_lufs(model, sample_rate_hz) - loudness_lufs(samples, sample_rate_hz)
-    return samples * np.float32(db_to_amplitude(change_db)) if math.isfinite(change_db) else samples
+def _as_loud_as(model: sounds.Sound, heard: sounds.Sound) -> sounds.Sound:
+    change_db = sounds.loudness_lufs(model) - sounds.loudness_lufs(heard)
+    return sounds.scaled(heard, db_to_amplitude(change_db)) if math.isfinite(change_db) else heard
 
 
-def _fade_out(samples: Samples, sample_rate_hz: int) -> Samples:
-    fade = min(round(FADE_S * sample_rate_hz), samples.shape[1])
-    samples[:, samples.shape[1] - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return samples
-
-
-def _level(samples: Samples, sample_rate_hz: int) -> Samples:
+def _levelled(heard: sounds.Sound) -> sounds.Sound:
     """To the target loudness, or below it where a peak would pass the ceiling; silence stays silence."""
-    loudness, peak = loudness_lufs(samples, sample_rate_hz), true_peak_dbtp(samples, sample_rate_hz)
+    loudness, peak = sounds.loudness_lufs(heard), sounds.true_peak_dbtp(heard)
     if not math.isfinite(peak):
-        return samples
+        return heard
     wanted_db = TARGET_LUFS - loudness if math.isfinite(loudness) else 0.0
-    return samples * np.float32(db_to_amplitude(min(wanted_db, CEILING_DBTP - peak)))
+    return sounds.scaled(heard, db_to_amplitude(min(wanted_db, CEILING_DBTP - peak)))

@@ -1,28 +1,24 @@
-"""Loudness of a whole recording in one pass over its blocks: integrated, range, short-term curve, true peak.
+"""Loudness of a whole recording of any length: integrated, range, short-term curve, true peak.
 
-ITU-R BS.1770-4 with pyloudnorm's filters, and the loudness range of EBU Tech 3342. `bridge.audio` measures
-what is in memory; this measures a file of any length.
+ITU-R BS.1770-4 as `bridge.sound` weighs it, and the loudness range of EBU Tech 3342.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-from bridge import audio
+from bridge import sound
+from bridge.audio import Samples
 
 HOP_S = 0.1
 SHORT_TERM_S = 3.0
 _MOMENTARY_HOPS, _SHORT_TERM_HOPS = 4, 30
-_HOPS_PER_BLOCK = 100
-_OVERLAP_FRAMES = 64  # what the oversampling filter looks back
-_K_WEIGHTING = ((4.0, 0.5**0.5, 1500.0, "high_shelf"), (0.0, 0.5, 38.0, "high_pass"))  # as pyloudnorm's meter
 _GATE_LUFS, _GATE_LU, _RANGE_GATE_LU = -70.0, -10.0, -20.0
 
 Array = npt.NDArray[np.float64]
@@ -40,39 +36,28 @@ class Loudness:
 
 def measure(path: Path, report: Callable[[], None]) -> Loudness:
     """Measure a file; `report` is called once per block."""
-    power, peak_dbtp = _hop_power(path, report)
+    file = sound.of_file(path)
+
+    def read(start: int, stop: int) -> Samples:
+        report()
+        return file.read(start, stop)
+
+    heard = replace(file, read=read)
+    power = _hop_power(heard)
     momentary, short_term = _means(power, _MOMENTARY_HOPS), _means(power, _SHORT_TERM_HOPS)
     return Loudness(
         integrated_lufs=_to_lufs(_gated(momentary, _GATE_LU)).item(),
-        true_peak_dbtp=peak_dbtp,
+        true_peak_dbtp=sound.true_peak_dbtp(heard),
         range_lu=_range_lu(short_term),
         short_term_lufs=_to_lufs(short_term),
     )
 
 
-def _hop_power(path: Path, report: Callable[[], None]) -> tuple[Array, float]:
-    """K-weighted power of all channels in each whole hop, and the true peak in dBTP."""
-    from pyloudnorm import IIRfilter
-    from scipy.signal import lfilter
-
-    with soundfile.SoundFile(path) as file:
-        rate = file.samplerate
-        hop = round(HOP_S * rate)
-        filters = [IIRfilter(*parameters, rate, kind) for *parameters, kind in _K_WEIGHTING]
-        states = [np.zeros((file.channels, 2)) for _ in filters]
-        power, peak_db, before = [], float("-inf"), np.zeros((file.channels, 0), np.float32)
-        for block in file.blocks(hop * _HOPS_PER_BLOCK, dtype="float32", always_2d=True):
-            report()
-            samples = np.ascontiguousarray(block.T)
-            peak_db = max(peak_db, audio.true_peak_dbtp(np.hstack([before, samples]), rate))
-            before = samples[:, -_OVERLAP_FRAMES:]
-            weighted = samples.astype(np.float64)
-            for index, each in enumerate(filters):
-                weighted, states[index] = lfilter(each.b, each.a, weighted, axis=1, zi=states[index])
-            hops = weighted.shape[1] // hop
-            whole = np.square(weighted[:, : hops * hop]).reshape(-1, hops, hop)  # -> (channels, hops, frames)
-            power.append(whole.mean(axis=2).sum(axis=0))
-    return np.concatenate(power), peak_db
+def _hop_power(heard: sound.Sound) -> Array:
+    """K-weighted power of all channels in each whole hop."""
+    hop = round(HOP_S * heard.rate_hz)
+    edges = np.arange(heard.frames // hop + 1, dtype=np.int64) * hop
+    return sound.weighted_energy(heard, edges) / hop
 
 
 def _means(power: Array, hops: int) -> Array:

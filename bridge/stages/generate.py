@@ -154,7 +154,7 @@ def generate(
     model = shipped.load_model(settings.model, context.models_dir)
     task = Task(song, bounce, found.tempo, model, settings)
     makers = {"continue": (_continuation,), "arrange": (_arrangement,)}.get(
-        settings.mode, (_continuation, _arrangement)
+        settings.mode, (_arrangement, _continuation)
     )
     files, pieces = _make_all(makers, task, found.key, context)
     facts = _song_facts(song)
@@ -166,7 +166,7 @@ def generate(
 def _make_all(
     makers: Sequence[Callable[[Task, Report], Piece]], task: Task, key: str, context: Context
 ) -> tuple[dict[str, Path], list[Piece]]:
-    """Write each piece while the one before it is rendered, which happens in a process of its own."""
+    """Write each piece while the one before it, the longer one, is rendered, in a process of its own."""
     stop = threading.Event()
 
     def unless_stopped(_done: float, _total: float) -> None:
@@ -240,16 +240,15 @@ def _write(piece: Piece, task: Task, key: str, workdir: Path, report: Report) ->
     """The piece as MIDI and as audio."""
     midi, sounds = workdir / f"{piece.name}.mid", workdir / f"{piece.name}_audio.wav"
     write_midi(midi, piece.phrase, piece.tempo, key=key)
-    rate_hz = task.bounce.sample_rate_hz
-    samples = render(
+    render(
         piece.phrase,
         piece.tempo,
+        sounds,
         frames=piece.frames,
-        sample_rate_hz=rate_hz,
+        sample_rate_hz=task.bounce.sample_rate_hz,
         sound=_sound(task.settings),
         report=report,
     )
-    audio.write_float_wav(sounds, samples, rate_hz)
     return {piece.name: midi, f"{piece.name}_audio": sounds}
 
 

@@ -22,7 +22,7 @@ from bridge.settings import setting
 from bridge.sound import Sound
 from bridge.types import STEMS, Artifact, Context, Made, Skip
 
-STAGE_VERSION = "3"
+STAGE_VERSION = "4"
 
 FOLLOW_HOP_S, FOLLOW_HOPS = 0.08, 5  # windows of 400 ms, as for momentary loudness in BS.1770
 MOST_CORRECTION_DB = 12.0

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -163,9 +165,18 @@ def instruments() -> Samples:
         ]
     tempo, frames = constant_tempo(96.0, RATE_HZ), 20 * RATE_HZ
     phrase = types.Phrase(tuple(notes), 32.0)
-    return render(
-        phrase, tempo, frames=frames, sample_rate_hz=RATE_HZ, sound=Sound(), report=lambda done, total: None
-    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "heard.wav")
+        render(
+            phrase,
+            tempo,
+            path,
+            frames=frames,
+            sample_rate_hz=RATE_HZ,
+            sound=Sound(),
+            report=lambda done, total: None,
+        )
+        return audio.read_raw(path)[0]
 
 
 def fit(samples: Samples, frames: int) -> Samples:
