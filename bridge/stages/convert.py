@@ -16,15 +16,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from bridge import audio
+from bridge import audio, sound
 from bridge.audio import Samples
 from bridge.grid import read_grid
 from bridge.progress import Report, part_of
 from bridge.settings import setting
+from bridge.sound import Sound
 from bridge.types import Artifact, Context, Grid, Made, Skip, Span
 from bridge.voices import psola
 from bridge.voices.consent import Permit, require_consent
@@ -69,8 +71,8 @@ class ConvertSettings:
 class Converted:
     """What became of the vocals, and what a musician should know of it."""
 
-    voice: Samples  # (channels, frames), as long as the vocals
-    backing: Samples | None  # the same shape; None where nobody sings behind the lead, or is not to
+    voice: Sound  # of the vocals' shape
+    backing: Sound | None  # the same; None where nobody sings behind the lead, or is not to
     has_backing: bool  # somebody sings behind the lead, heard or muted
     transposition: Transposition
     left_as_sung: tuple[Span, ...]  # what the guard kept from the converter, in s from the bounce's start
@@ -109,13 +111,14 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     song = read_grid(grid.path)
     if not (song.sings and song.singing):
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
-    vocals, rate = audio.read_raw(source)
-    made = convert_vocals(vocals, rate, song, converter, settings, context.report)
     files = {}
-    for name, samples in (("voice", made.voice), ("backing", made.backing)):
-        if samples is not None:
-            files[name] = context.workdir / f"{name}.wav"
-            audio.write_float_wav(files[name], samples, rate)
+    with TemporaryDirectory(dir=context.workdir) as folder:
+        vocals = sound.of_file(source)
+        made = convert_vocals(vocals, song, converter, settings, Path(folder), context.report)
+        for name, heard in (("voice", made.voice), ("backing", made.backing)):
+            if heard is not None:
+                files[name] = context.workdir / f"{name}.wav"
+                sound.write(heard, files[name])
     return Made(files, _detail(made, song, settings), {"voice": _facts(permitted), **_told(made, settings)})
 
 
@@ -132,27 +135,34 @@ def open_converter(permitted: Permit, models_dir: Path) -> Converter:
 
 
 def convert_vocals(
-    vocals: Samples, rate: int, song: Grid, converter: Converter, settings: ConvertSettings, report: Report
+    vocals: Sound, song: Grid, converter: Converter, settings: ConvertSettings, folder: Path, report: Report
 ) -> Converted:
-    """`vocals`, (channels, frames), with their lead in the converter's voice, and what becomes of the backing."""
-    pieces = cut_pieces(vocals, rate, song.singing)
-    lead, backing = _apart(vocals, rate, pieces, settings, part_of(report, 0, 6))
+    """`vocals` with their lead in the converter's voice, and what becomes of the backing; both may lie in `folder`."""
+    pieces = cut_pieces(vocals, song.singing)
+    lead, backing = _apart(vocals, pieces, settings, folder, part_of(report, 0, 6))
     dry = over_pieces(
-        lead, pieces, lambda piece: dereverb(piece.of(lead), rate, settings.dereverb), part_of(report, 1, 6)
+        lead,
+        pieces,
+        lambda _, own: dereverb(own, vocals.rate_hz, settings.dereverb),
+        folder / "dry.wav",
+        part_of(report, 1, 6),
     )
-    passages = _heard(dry, rate, pieces, settings, part_of(report, 2, 6))
+    passages = _heard(dry, pieces, settings, part_of(report, 2, 6))
     moved = choose_transposition(converter, [passage.f0 for passage in passages], settings.transpose)
-    sung = partial(
-        _sing, converter=converter, rate=rate, key=song.key, semitones=moved.semitones, settings=settings
-    )
-    voice = sung(dry, lead, passages, report=part_of(report, 3, 6))
-    if backing is not None and settings.backing == "convert":
-        others = _heard(backing, rate, pieces, settings, part_of(report, 4, 6))
-        backing = sung(backing, backing, others, report=part_of(report, 5, 6))
-    report(6, 6)
+    sung = partial(_sing, converter=converter, key=song.key, semitones=moved.semitones, settings=settings)
+    voice = sung(dry, lead, passages, path=folder / "voice.wav", report=part_of(report, 3, 6))
     found = backing is not None
+    if backing is not None and settings.backing == "convert":
+        others = _heard(backing, pieces, settings, part_of(report, 4, 6))
+        path = folder / "backing.wav"
+        backing = sung(backing, backing, others, path=path, report=part_of(report, 5, 6))
+    report(6, 6)
     return Converted(
-        voice, None if settings.backing == "mute" else backing, found, moved, _absolute(passages, rate)
+        voice,
+        None if settings.backing == "mute" else backing,
+        found,
+        moved,
+        _absolute(passages, vocals.rate_hz),
     )
 
 
@@ -167,45 +177,49 @@ def choose_transposition(converter: Converter, tracks: Sequence[F0Track], transp
 
 
 def _apart(
-    vocals: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
-) -> tuple[Samples, Samples | None]:
+    vocals: Sound, pieces: Sequence[Piece], settings: ConvertSettings, folder: Path, report: Report
+) -> tuple[Sound, Sound | None]:
     """The lead, and the rest where a backing was found: both add up to the vocals."""
     if not settings.split:
         return vocals, None
-    lead = over_pieces(vocals, pieces, lambda piece: find_lead(piece.of(vocals), rate), report)
-    return lead, None if lead is vocals else vocals - lead
+    lead = over_pieces(
+        vocals, pieces, lambda _, own: find_lead(own, vocals.rate_hz), folder / "lead.wav", report
+    )
+    return lead, None if lead is vocals else sound.added([vocals, sound.scaled(lead, -1.0)])
 
 
 def _heard(
-    samples: Samples, rate: int, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
+    vocals: Sound, pieces: Sequence[Piece], settings: ConvertSettings, report: Report
 ) -> list[Passage]:
     """Each piece with its pitch, and with what is too doubtful to be sung."""
     passages = []
     for done, piece in enumerate(pieces):
         report(done, len(pieces))
-        own = piece.of(samples)
-        f0 = track_f0(audio.to_mono(own), rate, mend=settings.mend_f0)
-        passages.append(Passage(piece, f0, find_doubtful(own, rate, f0) if settings.guard else ()))
+        own = piece.of(vocals)
+        f0 = track_f0(audio.to_mono(own), vocals.rate_hz, mend=settings.mend_f0)
+        doubtful = find_doubtful(own, vocals.rate_hz, f0) if settings.guard else ()
+        passages.append(Passage(piece, f0, doubtful))
     return passages
 
 
 def _sing(
-    dry: Samples,
-    original: Samples,
+    dry: Sound,
+    original: Sound,
     passages: Sequence[Passage],
     *,
     converter: Converter,
-    rate: int,
     key: str,
     semitones: int,
     settings: ConvertSettings,
+    path: Path,
     report: Report,
-) -> Samples:
+) -> Sound:
     """`original` with each passage of `dry` in the other voice in its place."""
+    rate = original.rate_hz
     known = {passage.piece: passage for passage in passages}
     room = measure_room(((piece.of(original), piece.of(dry)) for piece in known), rate)
 
-    def change(piece: Piece) -> Samples:
+    def change(piece: Piece, recorded: Samples) -> Samples:
         own, f0 = piece.of(dry), known[piece].f0
         sung = converter.convert(own, rate, tune(f0, key, settings.tune), semitones)
         if settings.carry_loudness:
@@ -213,9 +227,9 @@ def _sing(
         sung = deess(sung, rate, settings.deess)
         if room is not None:
             sung = give_room(sung, room, rate, settings.room)
-        return fall_back(sung, piece.of(original), known[piece].doubtful, rate)
+        return fall_back(sung, recorded, known[piece].doubtful, rate)
 
-    return over_pieces(original, list(known), change, report)
+    return over_pieces(original, list(known), change, path, report)
 
 
 def _absolute(passages: Sequence[Passage], rate: int) -> tuple[Span, ...]:

@@ -1,17 +1,23 @@
 """Work on the sung spans alone, in pieces short enough to bound memory, crossfaded without a seam.
 
-Outside the pieces the samples stay as they were, to the bit.
+Outside the pieces the samples stay as they were, to the bit. Vocals are read piece by piece, and what becomes of them is
+written to a file, so that a song of any length takes no more memory than a short one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from bridge import audio, sound
 from bridge.audio import Samples
+from bridge.progress import Report
+from bridge.sound import Sound
 from bridge.types import Span
 
 FADE_S = 0.05  # from the original into what was made of it, just outside each sung span
@@ -27,49 +33,86 @@ class Piece:
     end: int
     fade: int
 
-    def of(self, samples: Samples) -> Samples:
-        """What of `samples`, (channels, frames), lies in it; a view."""
-        return samples[:, self.start : self.end]
+    def of(self, heard: Sound) -> Samples:
+        """What of it lies in the piece, (channels, end - start)."""
+        return heard.read(self.start, self.end)
 
 
-def cut_pieces(samples: Samples, rate: int, singing: Sequence[Span]) -> tuple[Piece, ...]:
+def cut_pieces(vocals: Sound, singing: Sequence[Span]) -> tuple[Piece, ...]:
     """The sung spans with their margins, merged where these meet, cut at a quiet moment where too long.
 
     Pieces cut from one span overlap by exactly `fade` frames, where their weights add up to 1.
     """
-    return tuple(_pieces(samples, rate, singing))
+    return tuple(_pieces(vocals, singing))
 
 
 def over_pieces(
-    samples: Samples,
+    heard: Sound,
     pieces: Sequence[Piece],
-    change: Callable[[Piece], Samples],
-    report: Callable[[float, float], None],
-) -> Samples:
-    """`samples` with each piece as `change` makes it, faded over; `report` hears frames done and in all.
+    change: Callable[[Piece, Samples], Samples],
+    path: Path,
+    report: Report,
+) -> Sound:
+    """`heard` with each piece as `change` makes it of its samples, faded over, in a float WAV at `path`.
 
-    A piece that `change` gives back is left alone; where it gives all back, so are the samples, uncopied.
+    A piece that `change` gives back is left alone; where it gives all back, so is the sound, and no file is made.
+    `report` hears frames done and in all.
     """
+    changes = _changes(heard, pieces, change, report)
+    first = next(changes, None)
+    if first is None:
+        return heard
+    with audio.wav_writer(path, heard.rate_hz, *heard.shape, is_float=True) as file:
+        for block in _woven(heard, itertools.chain([first], changes)):
+            file.write(block.T)
+    return sound.of_file(path)
+
+
+def _changes(
+    heard: Sound, pieces: Sequence[Piece], change: Callable[[Piece, Samples], Samples], report: Report
+) -> Iterator[tuple[Piece, Samples]]:
+    """What is to be added to each piece that changes."""
     total = max(1, sum(piece.end - piece.start for piece in pieces))
     done = 0
     report(0, total)
-    changed = samples
     for piece in pieces:
-        made = change(piece)
-        if not np.may_share_memory(made, samples):
-            changed = samples.copy() if changed is samples else changed
-            changed[:, piece.start : piece.end] += (made - piece.of(samples)) * _weights(piece)
+        own = piece.of(heard)
+        made = change(piece, own)
         done += piece.end - piece.start
         report(done, total)
-    return changed
+        if not np.may_share_memory(made, own):
+            yield piece, (made - own) * _weights(piece)
 
 
-def _pieces(samples: Samples, rate: int, singing: Sequence[Span]) -> Iterator[Piece]:
-    fade = round(FADE_S * rate)
-    longest = round(LONGEST_PIECE_S * rate)
-    for start, end in _with_margins(singing, rate, fade, samples.shape[1]):
+def _woven(heard: Sound, changes: Iterable[tuple[Piece, Samples]]) -> Iterator[Samples]:
+    """The whole of `heard` from front to back, changed."""
+    at = 0
+    fading = np.zeros((heard.channels, 0), dtype=np.float32)  # the change of what follows `at` by the piece before
+    for piece, added in changes:
+        if piece.start > at:
+            yield from _up_to(heard, at, piece.start, fading)
+        else:
+            added[:, : fading.shape[1]] += fading
+        at = piece.end - piece.fade
+        yield heard.read(piece.start, at) + added[:, : -piece.fade]
+        fading = added[:, -piece.fade :]
+    yield from _up_to(heard, at, heard.frames, fading)
+
+
+def _up_to(heard: Sound, start: int, stop: int, fading: Samples) -> Iterator[Samples]:
+    faded = min(start + fading.shape[1], stop)
+    yield heard.read(start, faded) + fading[:, : faded - start]
+    for first in range(faded, stop, audio.BLOCK_FRAMES):
+        yield heard.read(first, min(stop, first + audio.BLOCK_FRAMES))
+
+
+def _pieces(vocals: Sound, singing: Sequence[Span]) -> Iterator[Piece]:
+    fade = round(FADE_S * vocals.rate_hz)
+    longest = round(LONGEST_PIECE_S * vocals.rate_hz)
+    for start, end in _with_margins(singing, vocals.rate_hz, fade, vocals.frames):
         while end - start > longest:
-            cut = _quietest(samples[:, start + longest // 2 : start + longest], rate) + start + longest // 2
+            middle = start + longest // 2
+            cut = middle + _quietest(vocals.read(middle, start + longest), vocals.rate_hz)
             yield Piece(start, cut + fade, fade)
             start = cut
         yield Piece(start, end, fade)
