@@ -25,6 +25,7 @@ PEAK_MARGIN_FRAMES = 64  # what the oversampling filter looks to either side
 K_WEIGHTING = ((4.0, 0.5**0.5, 1500.0, "high_shelf"), (0.0, 0.5, 38.0, "high_pass"))  # as pyloudnorm's meter
 
 Levels = npt.NDArray[np.float64]
+Frames = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,20 @@ def write(sound: Sound, path: Path) -> None:
 
 def loudness_lufs(sound: Sound) -> float:
     """Integrated loudness; -inf for silence or under 0.4 s."""
-    rate = sound.rate_hz
+    return loudness_and_energy(sound, np.zeros(1, dtype=np.int64))[0]
+
+
+def loudness_and_energy(sound: Sound, edges: Frames) -> tuple[float, Levels]:
+    """`loudness_lufs` and `weighted_energy` in one go."""
+    rate, seconds = sound.rate_hz, sound.frames / sound.rate_hz
     if sound.frames < int(GATE_HOPS * GATE_S * rate) + 1:
-        return float("-inf")
-    seconds = sound.frames / rate
+        return float("-inf"), weighted_energy(sound, edges)
     count = round((seconds - GATE_HOPS * GATE_S) / GATE_S) + 1
-    edges = np.minimum((np.arange(count + GATE_HOPS) * GATE_S * rate).astype(np.int64), sound.frames)
-    sums = np.concatenate([[0.0], np.cumsum(weighted_energy(sound, edges))])
+    gates = np.minimum((np.arange(count + GATE_HOPS) * GATE_S * rate).astype(np.int64), sound.frames)
+    energy, gated = _weighted_energies(sound, [edges, gates])
+    sums = np.concatenate([[0.0], np.cumsum(gated)])
     power = (sums[GATE_HOPS:] - sums[:-GATE_HOPS]) / (GATE_HOPS * GATE_S * rate)
-    return _lufs(_gated(power))
+    return _lufs(_gated(power)), energy
 
 
 def true_peak_dbtp(sound: Sound) -> float:
@@ -178,19 +184,9 @@ def rms_db(sound: Sound) -> float:
     return audio.amplitude_to_db(float(np.sqrt(total / max(1, sound.channels * sound.frames))))
 
 
-def weighted_energy(sound: Sound, edges: npt.NDArray[np.int64]) -> Levels:
+def weighted_energy(sound: Sound, edges: Frames) -> Levels:
     """K-weighted energy, the sum of squares over all channels, between each two of the rising `edges` in frames."""
-    from scipy.signal import sosfilt
-
-    weighting = _k_weighting(sound.rate_hz)
-    state = np.zeros((len(weighting), sound.channels, 2))
-    found = np.zeros(edges.size - 1)
-    for start, block in sound.blocks():
-        weighted, state = sosfilt(weighting, block.astype(np.float64), axis=1, zi=state)
-        sums = np.concatenate([[0.0], np.cumsum(np.einsum("cf,cf->f", weighted, weighted))])
-        inside = np.clip(edges - start, 0, block.shape[1])
-        found += sums[inside[1:]] - sums[inside[:-1]]
-    return found
+    return _weighted_energies(sound, [edges])[0]
 
 
 def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int) -> npt.NDArray[np.float32]:
@@ -205,6 +201,21 @@ def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int)
     parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     mono: npt.NDArray[np.float32] = audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
     return mono
+
+
+def _weighted_energies(sound: Sound, edges: Sequence[Frames]) -> list[Levels]:
+    from scipy.signal import sosfilt
+
+    weighting = _k_weighting(sound.rate_hz)
+    state = np.zeros((len(weighting), sound.channels, 2))
+    found = [np.zeros(each.size - 1) for each in edges]
+    for start, block in sound.blocks():
+        weighted, state = sosfilt(weighting, block.astype(np.float64), axis=1, zi=state)
+        sums = np.concatenate([[0.0], np.cumsum(np.einsum("cf,cf->f", weighted, weighted))])
+        for energy, each in zip(found, edges, strict=True):
+            inside = np.clip(each - start, 0, block.shape[1])
+            energy += sums[inside[1:]] - sums[inside[:-1]]
+    return found
 
 
 def _k_weighting(rate_hz: int) -> Levels:

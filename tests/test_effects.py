@@ -250,6 +250,7 @@ def test_a_filter_above_a_low_sample_rate_does_not_blow_up(tmp_path: Path, rate_
 
 def test_samples_that_are_no_numbers_name_the_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = _read(tmp_path, '[[effect]]\ntype = "VST3"\npath = "."\n')
+
     def broken(_plugin: Plugin, source: Sound, path: Path, _on_wait: Any) -> None:
         sound.write(sound.scaled(source, np.nan), path)
 
@@ -293,7 +294,9 @@ def test_what_cannot_go_on_from_block_to_block_is_worked_in_stretches(
     monkeypatch.setattr(rendering, "WHOLE", Stretches(length_s=2.0, around_s=1.0, seam_s=0.05))
     in_stretches = render(chain, vocals, RATE_HZ, tmp_path, _quiet)
     effect = build(step, RATE_HZ)
-    calls = [effect.process(vocals[:, at : at + 40_000], RATE_HZ, reset=False) for at in range(0, 396_000, 40_000)]
+    calls = [
+        effect.process(vocals[:, at : at + 40_000], RATE_HZ, reset=False) for at in range(0, 396_000, 40_000)
+    ]
     in_calls = audio.fit_length(np.concatenate(calls, axis=1), vocals.shape[1])
 
     def unlike_db(wet: Samples) -> float:

@@ -139,7 +139,7 @@ def test_the_correction_stops_at_12_db_and_nothing_is_pumped_up_in_pauses() -> N
 @pytest.mark.parametrize("duck_db", [0.0, 2.0, 6.0])
 def test_the_music_goes_down_by_the_set_amount_under_the_lead_only(duck_db: float) -> None:
     lead, music = true_stem("vocals", SECONDS), _music()
-    ducked = duck(_sound(music), _sound(lead), duck_db).all()
+    ducked = duck(_sound(lead), duck_db)(_sound(music)).all()
     under, alone = (
         slice(RATE_HZ, 4 * RATE_HZ),
         slice(round((LEAD_ENDS_S + 1.5) * RATE_HZ), round(9.5 * RATE_HZ)),
@@ -150,7 +150,7 @@ def test_the_music_goes_down_by_the_set_amount_under_the_lead_only(duck_db: floa
 
 def test_ducking_moves_smoothly() -> None:
     steady = np.ones((1, round(SECONDS * RATE_HZ)), dtype=np.float32)
-    gain = duck(_sound(steady), _sound(true_stem("vocals", SECONDS)), 6.0).all()[0]
+    gain = duck(_sound(true_stem("vocals", SECONDS)), 6.0)(_sound(steady)).all()[0]
     assert np.abs(np.diff(20 * np.log10(gain))).max() < 0.01  # dB per frame
 
 

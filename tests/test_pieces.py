@@ -19,9 +19,7 @@ def _ones(seconds: float) -> Samples:
     return np.ones((2, round(seconds * RATE_HZ)), dtype=np.float32)
 
 
-def _half(
-    folder: Path, samples: Samples, spans: list[Span], reports: Reports
-) -> tuple[Samples, list[int]]:
+def _half(folder: Path, samples: Samples, spans: list[Span], reports: Reports) -> tuple[Samples, list[int]]:
     lengths: list[int] = []
 
     def change(_piece: Piece, own: Samples) -> Samples:

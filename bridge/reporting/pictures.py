@@ -22,11 +22,14 @@ from bridge.types import Note, Phrase, TempoMap
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 Svg = str
 """An `<svg>` element, for inside an HTML page."""
 
 WIDTH_IN = 9.0
+LEFT_IN, BOTTOM_IN = 0.75, 0.45  # for the labels of the axes
+SCALE_IN, LEGEND_IN = 0.9, 1.1  # to the right
 RASTER_DPI = 144
 INK = "#0a0b0c"  # stands for the page's own colour of text
 COLOURS = (
@@ -83,7 +86,9 @@ def power_against_lag(correlations: Mapping[str, Correlation]) -> Svg:
         figure.supxlabel("lag in s, positive: later than the bounce", fontsize="medium")
         figure.supylabel("power in dB", fontsize="medium")
 
-    return _picture(draw, 0.6 + 1.4 * rows, "Power of the correlation with the bounce against lag")
+    return _picture(
+        draw, 0.6 + 1.4 * rows, "Power of the correlation with the bounce against lag", row_gap=0.3
+    )
 
 
 def spectrograms(recordings: Mapping[str, Spectrogram]) -> Svg:
@@ -106,9 +111,9 @@ def spectrograms(recordings: Mapping[str, Spectrogram]) -> Svg:
             ax.set_yticks([found.band_of(hz) for hz in shown], [f"{hz:,}" for hz in shown])
             ax.set(title=name, xlabel="s", xlim=(0.0, seconds), ylim=(-0.5, bands - 0.5))
         axes[0].set_ylabel("Hz, mel scale")
-        figure.colorbar(image, ax=list(axes), label="dB", pad=0.01, aspect=30)
+        _colour_scale(figure, image, "dB")
 
-    return _picture(draw, 3.0, "Spectrograms")
+    return _picture(draw, 3.0, "Spectrograms", right_in=SCALE_IN)
 
 
 def likenesses(matrices: Mapping[str, Array], seconds: Mapping[str, float]) -> Svg:
@@ -122,9 +127,9 @@ def likenesses(matrices: Mapping[str, Array], seconds: Mapping[str, float]) -> S
             ax.set_box_aspect(1)
             ax.set(title=f"bounce and {name}", xlabel=f"{name}, s")
         axes[0].set_ylabel("bounce, s")
-        figure.colorbar(image, ax=list(axes), label="correlation", pad=0.01, aspect=30)
+        _colour_scale(figure, image, "correlation")
 
-    return _picture(draw, 3.3, "Correlation matrix of spectra over time")
+    return _picture(draw, 3.3, "Correlation matrix of spectra over time", right_in=SCALE_IN)
 
 
 def piano_roll(phrase: Phrase, tempo: TempoMap) -> Svg:
@@ -148,10 +153,11 @@ def piano_roll(phrase: Phrase, tempo: TempoMap) -> Svg:
         axes[-1].set(xlabel="s", xlim=(0.0, beats_to_seconds(tempo, phrase.length_beats)))
         _number_bars(axes[0], _bar_lines(phrase, tempo))
         figure.legend(
-            handles=[_patch(colours[part], part) for part in parts], loc="outside right upper", title="part"
+            handles=[_patch(colours[part], part) for part in parts], loc="upper right", title="part"
         )
 
-    return _picture(draw, 1.0 + sum(2.4 if notes is pitched else 1.0 for notes in strips), "Piano roll")
+    height_in = 1.0 + sum(2.4 if notes is pitched else 1.0 for notes in strips)
+    return _picture(draw, height_in, "Piano roll", right_in=LEGEND_IN, top_in=0.5)
 
 
 def loudness_curves(measured: Mapping[str, Loudness]) -> Svg:
@@ -163,20 +169,36 @@ def loudness_curves(measured: Mapping[str, Loudness]) -> Svg:
             middles_s = SHORT_TERM_S / 2 + HOP_S * np.arange(found.short_term_lufs.size)
             ax.plot(middles_s, np.maximum(found.short_term_lufs, QUIETEST_LUFS), color=colour, label=name)
         ax.set(xlabel="s", ylabel="LUFS", ylim=(QUIETEST_LUFS, 0.0))
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="upper right")
 
-    return _picture(draw, 2.4, "Short-term loudness")
+    return _picture(draw, 2.4, "Short-term loudness", right_in=LEGEND_IN)
 
 
-def _picture(draw: Callable[[Figure], None], height_in: float, about: str) -> Svg:
-    """What `draw` puts on an empty figure, as an `<svg>` element; equal ids in two pictures mean equal content."""
+def _picture(
+    draw: Callable[[Figure], None],
+    height_in: float,
+    about: str,
+    *,
+    right_in: float = 0.1,
+    top_in: float = 0.3,
+    row_gap: float = 0.1,
+) -> Svg:
+    """What `draw` puts on an empty figure, as an `<svg>` element; equal ids in two pictures mean equal content.
+
+    The margins are given, since for matplotlib to find them it must draw twice; `row_gap` is that between two rows, as a share
+    of their height.
+    """
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
     with style.context(["default", STYLE]):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=(WIDTH_IN, height_in), dpi=RASTER_DPI, layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, height_in), dpi=RASTER_DPI)
+        figure.subplots_adjust(
+            LEFT_IN / WIDTH_IN, BOTTOM_IN / height_in, 1 - right_in / WIDTH_IN, 1 - top_in / height_in
+        )
+        figure.subplots_adjust(wspace=0.08, hspace=row_gap)
         draw(figure)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         canvas = FigureCanvasSVG(figure)
@@ -184,6 +206,13 @@ def _picture(draw: Callable[[Figure], None], height_in: float, about: str) -> Sv
     svg = buffer.getvalue()
     svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :]).replace(INK, "currentColor")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{about}" ', 1)
+
+
+def _colour_scale(figure: Figure, image: AxesImage, label: str) -> None:
+    """In the margin to the right, as high as the pictures."""
+    top, bottom = figure.subplotpars.top, figure.subplotpars.bottom
+    beside = figure.add_axes((1 - (SCALE_IN - 0.1) / WIDTH_IN, bottom, 0.1 / WIDTH_IN, top - bottom))
+    figure.colorbar(image, cax=beside, label=label)
 
 
 def _draw_notes(ax: Axes, notes: Sequence[Note], tempo: TempoMap, colours: Mapping[str, str]) -> None:

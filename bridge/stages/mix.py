@@ -8,9 +8,9 @@ is first brought to where the old one stood beside the singer, so that the song'
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -82,10 +82,11 @@ def mix(
     if arrangement_audio is not None:
         written = sound.fitted(sound.of_file(arrangement_audio.path), *voice.shape)
         backings["new_piece"] = balance(written, vocals, backings.get("mix"))
+    ducked = duck(voice, settings.duck_db)
     files, facts, details = {}, {}, []
     for done, (name, music) in enumerate(backings.items(), 1):
         files[name] = context.workdir / f"{name}.wav"
-        _over(music, voice, files[name], settings, part_of(context.report, done, parts))
+        _over(ducked(music), voice, files[name], settings, part_of(context.report, done, parts))
         mixed = sound.of_file(files[name])
         lufs, peak = sound.loudness_lufs(mixed), sound.true_peak_dbtp(mixed)
         facts[name] = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
@@ -99,12 +100,12 @@ def follow(lead: Sound, vocals: Sound, strength: float) -> Sound:
 
     A window is corrected by 12 dB at most; in the singer's pauses the gain glides from phrase to phrase.
     """
-    loudness = sound.loudness_lufs(vocals)
-    whole_db = loudness - sound.loudness_lufs(lead)
+    loudness, sung_db = _loudness_and_levels(vocals, FOLLOW_HOP_S, FOLLOW_HOPS)
+    lead_lufs, lead_db = _loudness_and_levels(lead, FOLLOW_HOP_S, FOLLOW_HOPS)
+    whole_db = loudness - lead_lufs
     if not math.isfinite(whole_db):
         return lead
-    sung_db = _levels_db(vocals, FOLLOW_HOP_S, FOLLOW_HOPS)
-    lead_db = _levels_db(lead, FOLLOW_HOP_S, FOLLOW_HOPS) + whole_db
+    lead_db = lead_db + whole_db
     sung = np.flatnonzero(sung_db > loudness - SUNG_BELOW_DB)
     if not sung.size:
         return sound.scaled(lead, audio.db_to_amplitude(whole_db))
@@ -113,14 +114,15 @@ def follow(lead: Sound, vocals: Sound, strength: float) -> Sound:
     return sound.shaped(lead, gain_db, FOLLOW_HOP_S)
 
 
-def duck(music: Sound, lead: Sound, duck_db: float) -> Sound:
-    """The music, `duck_db` lower wherever the lead sounds, with a soft attack and a slow release."""
-    loudness = sound.loudness_lufs(lead)
+def duck(lead: Sound, duck_db: float) -> Callable[[Sound], Sound]:
+    """What makes music `duck_db` lower wherever the lead sounds, with a soft attack and a slow release."""
+    loudness, level_db = _loudness_and_levels(lead, DUCK_HOP_S, DUCK_HOPS)
     if not math.isfinite(loudness) or duck_db == 0:
-        return music
-    below_db = loudness - _levels_db(lead, DUCK_HOP_S, DUCK_HOPS)
+        return lambda music: music
+    below_db = loudness - level_db
     presence = np.clip((DUCK_FROM_DB - below_db) / (DUCK_FROM_DB - DUCK_FULL_DB), 0.0, 1.0)
-    return sound.shaped(music, -duck_db * _attack_and_release(presence), DUCK_HOP_S)
+    gain_db = -duck_db * _attack_and_release(presence)
+    return lambda music: sound.shaped(music, gain_db, DUCK_HOP_S)
 
 
 def balance(music: Sound, vocals: Sound, original: Sound | None) -> Sound:
@@ -138,16 +140,18 @@ def _without(vocals: Sound, behind: Sound | None) -> Sound:
     """The vocals as loud as their lead is, window by window, where a backing is `behind` it."""
     if behind is None:
         return vocals
-    theirs_db, all_db = (_levels_db(heard, FOLLOW_HOP_S, FOLLOW_HOPS) for heard in (behind, vocals))
+    theirs_db, all_db = (
+        _loudness_and_levels(heard, FOLLOW_HOP_S, FOLLOW_HOPS)[1] for heard in (behind, vocals)
+    )
     share = np.clip(1.0 - 10.0 ** ((theirs_db - all_db) / 10.0), LEAST_LEAD, 1.0)
     return sound.shaped(vocals, 10.0 * np.log10(share), FOLLOW_HOP_S)
 
 
 def _over(music: Sound, voice: Sound, path: Path, settings: MixSettings, report: Report) -> None:
-    """Write the voice over the ducked music, at the set loudness."""
+    """Write the voice over the music, at the set loudness."""
     report(0, 2)
     draft = path.with_name(f"{path.stem}_draft.wav")  # read many times
-    sound.write(sound.added([duck(music, voice, settings.duck_db), voice]), draft)
+    sound.write(sound.added([music, voice]), draft)
     report(1, 2)
     mastered = master(sound.of_file(draft), settings.target_lufs, settings.ceiling_dbtp, lambda: report(1, 2))
     sound.write(mastered, path)
@@ -155,15 +159,15 @@ def _over(music: Sound, voice: Sound, path: Path, settings: MixSettings, report:
     report(2, 2)
 
 
-def _levels_db(heard: Sound, hop_s: float, hops: int) -> Levels:
-    """K-weighted level of all channels (BS.1770) in windows of `hops` hops around each hop."""
+def _loudness_and_levels(heard: Sound, hop_s: float, hops: int) -> tuple[float, Levels]:
+    """Integrated loudness, and K-weighted level of all channels (BS.1770) in windows of `hops` hops around each hop."""
     from scipy.ndimage import uniform_filter1d
 
     hop = round(hop_s * heard.rate_hz)
     count = -(-heard.frames // hop)
-    power = sound.weighted_energy(heard, np.arange(count + 1, dtype=np.int64) * hop) / hop
-    smooth = uniform_filter1d(power, hops, mode="nearest")
-    return cast(Levels, -0.691 + 10.0 * np.log10(np.maximum(smooth, 10.0 ** (SILENCE_DB / 10.0))))
+    loudness, energy = sound.loudness_and_energy(heard, np.arange(count + 1, dtype=np.int64) * hop)
+    smooth = uniform_filter1d(energy / hop, hops, mode="nearest")
+    return loudness, -0.691 + 10.0 * np.log10(np.maximum(smooth, 10.0 ** (SILENCE_DB / 10.0)))
 
 
 def _attack_and_release(presence: Levels) -> Levels:

@@ -87,7 +87,9 @@ def _changes(
 def _woven(heard: Sound, changes: Iterable[tuple[Piece, Samples]]) -> Iterator[Samples]:
     """The whole of `heard` from front to back, changed."""
     at = 0
-    fading = np.zeros((heard.channels, 0), dtype=np.float32)  # the change of what follows `at` by the piece before
+    fading = np.zeros(
+        (heard.channels, 0), dtype=np.float32
+    )  # the change of what follows `at` by the piece before
     for piece, added in changes:
         if piece.start > at:
             yield from _up_to(heard, at, piece.start, fading)
