@@ -15,14 +15,14 @@ import pytest
 from bridge import audio, sound
 from bridge.audio import Samples
 from bridge.config import shipped
-from bridge.effects.chains import Effect, Mix, Plugin, chain_folders, load_chain, read_chain
 from bridge.effects import render as rendering
+from bridge.effects.chains import Effect, Mix, Plugin, chain_folders, load_chain, read_chain
 from bridge.effects.render import UNEVEN, build
 from bridge.effects.stream import BLOCK_FRAMES
 from bridge.effects.table import EFFECTS, NOT_OFFERED, Choice, Range
 from bridge.errors import Cancelled, PresetError, StageError
-from bridge.stages.effects import EffectsSettings, digests, effects
 from bridge.sound import Sound
+from bridge.stages.effects import EffectsSettings, digests, effects
 from bridge.stretches import Stretches
 from bridge.types import Made, Skip
 from tests.real import require_real
