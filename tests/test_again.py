@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridge import manifest
+from bridge import audio, manifest
 from bridge.config import folders
+from bridge.midi import read_midi
+from bridge.types import Phrase
+from tests.song_a import RATE_HZ, true_stem
 from tests.test_daemon import export_from_daw, returned
 
 pytestmark = pytest.mark.real
@@ -53,3 +56,35 @@ def test_another_take_is_a_revision_from_what_is_kept(dawbridge_home: Path) -> N
     assert dawbridge("clean", "--store") == would
     assert list(folders().store.glob("objects/*/*")) == []
     assert returned(outbox) == ["Riff_bass", "Riff_bass (2)"]
+
+
+def test_another_seed_is_another_music_from_the_same_notes(dawbridge_home: Path) -> None:
+    """`again --set generate.seed=N` with the real stages: only the music is written anew."""
+    outbox = dawbridge_home / "outbox"
+    folders().presets.mkdir(parents=True)
+    preset = '[separate]\n[analyse]\n[transcribe]\n[generate]\nmode = "continue"\nbars = 2\n'
+    (folders().presets / "take.toml").write_text(preset)
+    folders().config_file.write_text(f'outbox = "{outbox.as_posix()}"\n')
+    audio.write_float_wav(dawbridge_home / "Keys_other.wav", true_stem("other", 10.0), RATE_HZ)
+    first = dawbridge("process", str(dawbridge_home / "Keys_other.wav"), "--preset", "take")
+    assert first["state"] == "done"
+    second = dawbridge("again", "Keys_other", "--set", "generate.seed=7")
+    states = {stage["stage"]: stage["state"] for stage in second["stages"]}
+    assert states == {
+        "separate": "cached",
+        "analyse": "cached",
+        "transcribe": "cached",
+        "generate": "done",
+        "export": "done",
+    }
+    assert [Path(made["folder"]).name for made in (first, second)] == ["Keys_other", "Keys_other (2)"]
+
+    def read(name: str) -> list[Phrase]:
+        paths = [Path(made["folder"], f"Keys_other_{name}.mid") for made in (first, second)]
+        return [read_midi(path, RATE_HZ)[0] for path in paths]
+
+    heard, again = read("notes")
+    assert heard.notes and heard == again
+    went_on, otherwise = read("continuation")
+    assert went_on.notes and otherwise.notes and went_on != otherwise
+    assert went_on.length_beats == otherwise.length_beats

@@ -26,6 +26,7 @@ from bridge import manifest
 from bridge.config import folders
 from bridge.install import shipped_version
 from bridge.ledger import Ledger
+from bridge.store import Store
 
 RATE_HZ = 44_100
 QUICK = """\
@@ -249,6 +250,63 @@ def test_sigterm_at_the_very_moment_it_is_ready_ends_it_well(home: Path) -> None
     daemon.wait_for("ready")
     assert daemon.end(signal.SIGTERM) == 0
     assert not (folders().state / "daemon.json").exists()
+
+
+def test_what_is_exported_at_the_same_moment_comes_back_each_once(daemon: RunningDaemon) -> None:
+    """Stems of one project, as a DAW writes them: all at once. One of them is another's very audio."""
+    daemon.wait_for("ready")
+    names = ["Song_bass.wav", "Song_drums.wav", "Song_other.wav", "Song.wav"]
+    parts = [export_from_daw(daemon.inbox.parent, name, seed=seed) for seed, name in enumerate(names)]
+    parts.append(Path(shutil.copyfile(parts[0], daemon.inbox.parent / "Copy_bass.wav")))
+    for part in parts:
+        part.rename(daemon.inbox / part.name)
+    ended = [daemon.wait_for("job") for _ in parts]
+    assert [job["state"] for job in ended] == ["done"] * 5
+    assert daemon.tells_nothing("job", 2.5)
+    assert returned(daemon.outbox) == ["Copy_bass", "Song", "Song_bass", "Song_drums", "Song_other"]
+    assert all(manifest.verify(daemon.outbox / song) == () for song in returned(daemon.outbox))
+
+
+def test_the_store_keeps_to_its_bound_and_what_came_back_stays(home: Path) -> None:
+    (folders().presets / "quick.toml").write_text("[separate]\n", encoding="utf-8")
+    folders().config_file.write_text("settle_s = 0.3\nstore_max_gb = 0.1\n", encoding="utf-8")
+    daemon = RunningDaemon(home)
+    try:
+        daemon.wait_for("ready")
+        for seed in range(3):  # each leaves 42 MB in the store
+            export_from_daw(daemon.inbox, f"Take{seed}_bass.wav", seconds=120.0, seed=seed)
+            assert daemon.wait_for("job")["state"] == "done"
+    finally:
+        assert daemon.end() == 0
+    kept = Store(folders().store).size_bytes()
+    assert 80_000_000 < kept <= 100_000_000  # what was used last is still there
+    assert returned(daemon.outbox) == ["Take0_bass", "Take1_bass", "Take2_bass"]
+    assert all(manifest.verify(folder) == () for folder in daemon.outbox.glob("Take*"))
+
+
+def test_a_ledger_damaged_while_it_runs_ends_the_daemon_and_the_next_start_mends_it(home: Path) -> None:
+    daemon = RunningDaemon(home)
+    daemon.wait_for("ready")
+    export_from_daw(daemon.inbox, "One_bass.wav")
+    assert daemon.wait_for("job")["state"] == "done"
+    for path in folders().ledger.parent.glob(f"{folders().ledger.name}*"):
+        path.write_bytes(b"this is no database " * (path.stat().st_size // 20 + 1))
+    export_from_daw(daemon.inbox, "Two_bass.wav", seed=1)
+    code = daemon.process.wait(30.0)
+    assert daemon.process.stderr is not None
+    said = daemon.process.stderr.read()
+    assert code != 0 and "damaged" in said and "Traceback" not in said
+    daemon.end()
+
+    daemon = RunningDaemon(home)
+    try:
+        daemon.wait_for("ready")
+        assert daemon.wait_for("job", name="Two_bass.wav")["state"] == "done"
+        assert daemon.tells_nothing("job", 2.5)
+    finally:
+        assert daemon.end() == 0
+    assert returned(daemon.outbox) == ["One_bass", "Two_bass"]
+    assert list(folders().ledger.parent.glob("ledger.sqlite.corrupt-*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
