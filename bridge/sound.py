@@ -64,6 +64,16 @@ def of_file(path: Path) -> Sound:
     return Sound(info.channels, info.frames, info.samplerate, read)
 
 
+def told(sound: Sound, tick: Callable[[], None]) -> Sound:
+    """The same sound; `tick` is called before each read of it, and may raise."""
+
+    def read(start: int, stop: int) -> Samples:
+        tick()
+        return sound.read(start, stop)
+
+    return replace(sound, read=read)
+
+
 def of_array(samples: Samples, rate_hz: int) -> Sound:
     """What is in memory, (channels, frames)."""
     channels, frames = samples.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bridge.config import shipped
 from bridge.effects.chains import load_chain
 from bridge.effects.limiter import limit, master, peaks_of
 from bridge.effects.render import render
+from bridge.errors import Cancelled
 from bridge.sound import Sound, of_array, of_file
 from bridge.stages.mix import MixSettings, balance, duck, follow, mix
 from bridge.types import Artifact, Made, Skip
@@ -21,10 +23,6 @@ from tests.song_a import RATE_HZ, Reports, context_in, lag_ms, put_audio, put_gr
 
 SECONDS = 10.0
 LEAD_ENDS_S = 4.8
-
-
-def _nothing() -> None:
-    pass
 
 
 def _sound(samples: Samples) -> Sound:
@@ -199,6 +197,31 @@ def test_it_reports_from_start_to_end(tmp_path: Path) -> None:
     assert (shares[0], shares[-1]) == (0.0, 1.0)
 
 
+def test_a_cancel_is_heard_in_the_midst_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A song of twenty minutes is not read to its end first."""
+    monkeypatch.setattr("bridge.sound.BLOCK_S", 0.5)
+    seen: list[tuple[float, float]] = []
+
+    def cancel(done: float, total: float) -> None:
+        seen.append((done, total))
+        if len(seen) == 8:
+            raise Cancelled("cancelled")
+
+    context = dataclasses.replace(context_in(tmp_path), report=cancel)
+    lead = put_audio(tmp_path, "lead", true_stem("vocals", 5.0))
+    with pytest.raises(Cancelled):
+        mix(
+            put_stems(tmp_path, 5.0),
+            put_grid(tmp_path),
+            lead,
+            None,
+            None,
+            settings=MixSettings(),
+            context=context,
+        )
+    assert seen == [(0, 2)] * 8
+
+
 # --- the backing
 
 
@@ -320,7 +343,7 @@ def test_no_true_peak_passes_the_ceiling_even_between_samples(rate_hz: int) -> N
     # A quarter of the rate at 45 degrees: its samples never show its peaks, which are 3 dB higher.
     sine = np.sin(2 * np.pi * rate_hz / 4 * times + np.pi / 4)
     bursts = (sine * (np.sin(2 * np.pi * 1.5 * times) > 0)).astype(np.float32)[np.newaxis]
-    loud = master(of_array(bursts, rate_hz), -3.0, -1.0, _nothing).all()
+    loud = master(of_array(bursts, rate_hz), -3.0, -1.0).all()
     assert audio.true_peak_dbtp(loud, rate_hz) <= -1.0
 
 
@@ -334,9 +357,9 @@ def test_what_lies_below_the_ceiling_is_only_made_louder() -> None:
 
 def test_a_click_keeps_to_the_ceiling_and_silence_stays_silence() -> None:
     click = np.zeros((2, 2 * RATE_HZ), dtype=np.float32)
-    assert np.array_equal(master(_sound(click), -14.0, -1.0, _nothing).all(), click)
+    assert np.array_equal(master(_sound(click), -14.0, -1.0).all(), click)
     click[:, RATE_HZ] = 0.5
-    assert audio.true_peak_dbtp(master(_sound(click), -14.0, -1.0, _nothing).all(), RATE_HZ) <= -1.0
+    assert audio.true_peak_dbtp(master(_sound(click), -14.0, -1.0).all(), RATE_HZ) <= -1.0
 
 
 def test_the_limiter_adds_no_delay() -> None:

@@ -7,7 +7,6 @@ curve: no clipping, no clicks, no latency.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -26,12 +25,11 @@ SAFETY_DB = 0.05  # the smooth gain shifts peaks between samples by a hair
 Peaks = npt.NDArray[np.float32]
 
 
-def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Callable[[], None]) -> Sound:
+def master(sound: Sound, target_lufs: float, ceiling_dbtp: float) -> Sound:
     """Bring a sound to the loudness, with no true peak above the ceiling.
 
     Silence stays silence. Where both can't be had, such as for a single click, the ceiling holds: peaks
-    are pressed by `MOST_LIMITING_DB` at most. `on_round` is called every second or so and may raise. The sound is
-    read several times, so it had better be a file.
+    are pressed by `MOST_LIMITING_DB` at most. The sound is read several times, so it had better be a file.
     """
     loudness = loudness_lufs(sound)
     if not math.isfinite(loudness):
@@ -40,7 +38,6 @@ def master(sound: Sound, target_lufs: float, ceiling_dbtp: float, on_round: Call
     gain_db = target_lufs - loudness
     most_db = max(gain_db, ceiling_dbtp - amplitude_to_db(float(peaks.max())) + MOST_LIMITING_DB)
     for _ in range(MAX_ROUNDS):
-        on_round()
         mastered = limit(sound, peaks, gain_db, ceiling_dbtp)
         miss_lu = target_lufs - loudness_lufs(mastered)
         if abs(miss_lu) < CLOSE_LU or gain_db >= most_db:

@@ -6,7 +6,7 @@ ITU-R BS.1770-4 as `bridge.sound` weighs it, and the loudness range of EBU Tech 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge import sound
-from bridge.audio import Samples
 
 HOP_S = 0.1
 SHORT_TERM_S = 3.0
@@ -36,13 +35,7 @@ class Loudness:
 
 def measure(path: Path, report: Callable[[], None]) -> Loudness:
     """Measure a file; `report` is called once per block."""
-    file = sound.of_file(path)
-
-    def read(start: int, stop: int) -> Samples:
-        report()
-        return file.read(start, stop)
-
-    heard = replace(file, read=read)
+    heard = sound.told(sound.of_file(path), report)
     power = _hop_power(heard)
     momentary, short_term = _means(power, _MOMENTARY_HOPS), _means(power, _SHORT_TERM_HOPS)
     return Loudness(

@@ -23,6 +23,7 @@ from bridge.analysis.onsets import Onsets, find_onsets
 from bridge.analysis.spectrum import RATE_HZ, Signal, analysis_signal, largest
 from bridge.errors import ConfigError
 from bridge.grid import write_grid
+from bridge.progress import Steps
 from bridge.settings import setting
 from bridge.sound import Sound
 from bridge.tempo import constant_tempo
@@ -59,28 +60,28 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
     """
     if settings.key and not _KEY.fullmatch(settings.key):
         raise ConfigError(f'analyse.key = {settings.key!r} must be like "C major" or "F# minor".')
-    steps = 5
-    context.report(0, steps)
+    steps = Steps(context.report, 5)
+    steps.tick()
     audio.probe(bounce.path)
-    whole = sound.of_file(bounce.path)
+    whole = sound.told(sound.of_file(bounce.path), steps.tick)
     rate = whole.rate_hz
-    parts = _parts(stems)
+    parts = {name: sound.told(part, steps.tick) for name, part in _parts(stems).items()}
     band = analysis_signal(_sounding(parts, ("drums", "bass", "other"), whole), rate)
     onsets, begin_s = find_onsets(band), _begin_s(band)
     del band  # of a long song it takes 100 MB
-    context.report(1, steps)
+    steps.next()
     chroma = find_chroma(analysis_signal(_sounding(parts, ("bass", "other"), whole), rate))
-    context.report(2, steps)
+    steps.next()
     key = find_key(chroma)
     tempo, source, confidence = _tempo(bounce, settings, onsets, chroma if key.name else None, begin_s)
     known_key = settings.key or bounce.key
     key = Key(known_key, 1.0) if known_key else key
-    context.report(3, steps)
+    steps.next()
     presence = NOBODY
     if "vocals" in parts and settings.sings != "no":
         labelled = bounce.role == "vocals" or settings.sings == "yes"
         presence = find_singing(parts["vocals"], whole, rate, labelled=labelled)
-    context.report(4, steps)
+    steps.next()
     grid = Grid(
         tempo=tempo,
         tempo_source=source,
@@ -94,7 +95,7 @@ def analyse(bounce: Bounce, stems: Artifact | None, *, settings: AnalyseSettings
     )
     path = context.workdir / "grid.json"
     write_grid(path, grid)
-    context.report(steps, steps)
+    steps.next()
     return Made({"grid": path}, _detail(grid), _facts(grid, presence))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bridge import audio, sound
 from bridge.effects.limiter import master
-from bridge.progress import Report, part_of
+from bridge.progress import Steps
 from bridge.settings import setting
 from bridge.sound import Sound
 from bridge.types import STEMS, Artifact, Context, Made, Skip
@@ -69,29 +69,32 @@ def mix(
     paths = [path for stem in STEMS if stem != "vocals" and (path := stems.path / f"{stem}.wav").exists()]
     if not paths and arrangement_audio is None:
         return Skip("this bounce is a vocal alone: there is no music to mix the lead with", "no_music")
-    parts = 1 + bool(paths) + (arrangement_audio is not None)
-    context.report(0, parts)
-    vocals = sound.of_file(stems.path / "vocals.wav")
-    behind = sound.of_file(backing.path) if backing else None
-    voice = follow(sound.of_file(lead.path), _without(vocals, behind), settings.follow)
+    steps = Steps(context.report, 1 + bool(paths) + (arrangement_audio is not None))
+    steps.tick()
+
+    def read(path: Path) -> Sound:
+        return sound.told(sound.of_file(path), steps.tick)
+
+    vocals = read(stems.path / "vocals.wav")
+    behind = read(backing.path) if backing else None
+    voice = follow(read(lead.path), _without(vocals, behind), settings.follow)
     if behind is not None:
         voice = sound.added([voice, behind])
-    backings: dict[str, Sound] = (
-        {"mix": sound.added([sound.of_file(path) for path in paths])} if paths else {}
-    )
+    backings: dict[str, Sound] = {"mix": sound.added([read(path) for path in paths])} if paths else {}
     if arrangement_audio is not None:
-        written = sound.fitted(sound.of_file(arrangement_audio.path), *voice.shape)
+        written = sound.fitted(read(arrangement_audio.path), *voice.shape)
         backings["new_piece"] = balance(written, vocals, backings.get("mix"))
     ducked = duck(voice, settings.duck_db)
     files, facts, details = {}, {}, []
-    for done, (name, music) in enumerate(backings.items(), 1):
+    for name, music in backings.items():
+        steps.next()
         files[name] = context.workdir / f"{name}.wav"
-        _over(ducked(music), voice, files[name], settings, part_of(context.report, done, parts))
-        mixed = sound.of_file(files[name])
+        _over(ducked(music), voice, files[name], settings, read)
+        mixed = read(files[name])
         lufs, peak = sound.loudness_lufs(mixed), sound.true_peak_dbtp(mixed)
         facts[name] = {"loudness_lufs": _or_none(lufs), "true_peak_dbtp": _or_none(peak)}
         details.append(f"{name} {_level(lufs, peak, settings)}")
-    context.report(parts, parts)
+    steps.next()
     return Made(files, "; ".join(details), facts)
 
 
@@ -147,16 +150,14 @@ def _without(vocals: Sound, behind: Sound | None) -> Sound:
     return sound.shaped(vocals, 10.0 * np.log10(share), FOLLOW_HOP_S)
 
 
-def _over(music: Sound, voice: Sound, path: Path, settings: MixSettings, report: Report) -> None:
+def _over(
+    music: Sound, voice: Sound, path: Path, settings: MixSettings, read: Callable[[Path], Sound]
+) -> None:
     """Write the voice over the music, at the set loudness."""
-    report(0, 2)
     draft = path.with_name(f"{path.stem}_draft.wav")  # read many times
     sound.write(sound.added([music, voice]), draft)
-    report(1, 2)
-    mastered = master(sound.of_file(draft), settings.target_lufs, settings.ceiling_dbtp, lambda: report(1, 2))
-    sound.write(mastered, path)
+    sound.write(master(read(draft), settings.target_lufs, settings.ceiling_dbtp), path)
     draft.unlink()
-    report(2, 2)
 
 
 def _loudness_and_levels(heard: Sound, hop_s: float, hops: int) -> tuple[float, Levels]:
