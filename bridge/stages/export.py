@@ -28,6 +28,7 @@ from bridge.errors import ManifestError, OutboxError
 from bridge.grid import read_grid
 from bridge.names import song_folder_name
 from bridge.outbox_disk import is_away
+from bridge.progress import Steps
 from bridge.retrying import disk_code
 from bridge.settings import setting
 from bridge.store import discard, file_sha256, fsync_folder, fsync_tree
@@ -57,7 +58,7 @@ class Delivery:
     record: Mapping[str, Any]  # what `jobs` wrote down of the job
     folder: Path  # the hidden folder it is built in
     prefix: str  # what its files' names begin with
-    context: Context
+    steps: Steps  # the stems, then each other sound
     continuation_frames: int  # how long it sounds; 0 where there is none
 
 
@@ -103,11 +104,13 @@ def export(
         building.mkdir(parents=True)
         try:
             lasts = soundfile.info(continuation_audio.path).frames if continuation_audio else 0
-            delivery = Delivery(bounce, told, building, song, context, lasts)
+            steps = Steps(context.report, 1 + len(sounds))
+            delivery = Delivery(bounce, told, building, song, steps, lasts)
             returned: list[manifest.ManifestArtifact] = []
             if settings.audio:
                 returned += _deliver_stems(delivery, stems) if stems else []
                 for artifact in sounds:
+                    steps.next()
                     returned += [_deliver_audio(delivery, artifact)] if artifact else []
             for artifact in scores:
                 returned += [_deliver_midi(delivery, artifact)] if artifact else []
@@ -209,7 +212,7 @@ def _write_nulling(
         shape = (bounce.sample_rate_hz, bounce.channels, bounce.frames)
         writers = [stack.enter_context(audio.wav_writer(path, *shape, is_float=as_float)) for path in targets]
         for start in range(0, bounce.frames, BLOCK_FRAMES):
-            delivery.context.report(start, bounce.frames)
+            delivery.steps.tick()
             whole = mixed.read(BLOCK_FRAMES, dtype=dtype, always_2d=True)
             others = [reader.read(BLOCK_FRAMES, dtype="float32", always_2d=True) for reader in readers]
             blocks = _null_float(whole, others) if as_float else _null_24_bit(whole, others)
@@ -244,6 +247,7 @@ def _deliver_audio(delivery: Delivery, artifact: Artifact) -> manifest.ManifestA
         shape = (source.samplerate, source.channels, source.frames)
         with audio.wav_writer(target, *shape, is_float=as_float) as writer:
             for block in source.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+                delivery.steps.tick()
                 writer.write(block if as_float else _to_24_bit(block))
     return _tag_and_describe(delivery, artifact.name, target)
 
