@@ -6,7 +6,7 @@ of it is read. Loudness is that of ITU-R BS.1770-4 with pyloudnorm's filters, as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,7 +105,8 @@ def shaped(sound: Sound, gain_db: Levels, hop_s: float) -> Sound:
 
     def read(start: int, stop: int) -> Samples:
         now_db = np.interp(np.arange(start, stop), middles, gain_db).astype(np.float32)
-        return sound.read(start, stop) * np.exp(now_db * NEPERS_PER_DB)
+        gain: Samples = np.exp(now_db * NEPERS_PER_DB)
+        return sound.read(start, stop) * gain
 
     return replace(sound, read=read)
 
@@ -201,16 +202,27 @@ def weighted_energy(sound: Sound, edges: Frames) -> Levels:
 
 def resampled_mono(sound: Sound, pick: Callable[[Samples], Samples], to_hz: int) -> npt.NDArray[np.float32]:
     """One line out of each block by `pick`, (channels, n) -> (1, n), at another rate: (frames,), in memory."""
+    mono = np.zeros(round(sound.frames * to_hz / sound.rate_hz), dtype=np.float32)
+    at = 0
+    for part in _resampled((pick(block)[0] for _, block in sound.blocks()), sound.rate_hz, to_hz):
+        fitting = part[: mono.size - at]
+        mono[at : at + fitting.size] = fitting
+        at += fitting.size
+    return mono
+
+
+def _resampled(
+    parts: Iterable[npt.NDArray[np.float32]], from_hz: int, to_hz: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    if from_hz == to_hz:
+        yield from parts
+        return
     import soxr
 
-    frames = round(sound.frames * to_hz / sound.rate_hz)
-    if sound.rate_hz == to_hz:
-        return np.concatenate([pick(block)[0] for _, block in sound.blocks()])
-    stream = soxr.ResampleStream(sound.rate_hz, to_hz, 1, dtype="float32", quality="VHQ")
-    parts = [stream.resample_chunk(pick(block)[0]) for _, block in sound.blocks()]
-    parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    mono: npt.NDArray[np.float32] = audio.fit_length(np.concatenate(parts)[np.newaxis], frames)[0]
-    return mono
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="VHQ")
+    for part in parts:
+        yield stream.resample_chunk(part)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _weighted_energies(sound: Sound, edges: Sequence[Frames]) -> list[Levels]:

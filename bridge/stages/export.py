@@ -211,7 +211,7 @@ def _write_nulling(
         readers = [stack.enter_context(soundfile.SoundFile(path)) for path in sources[:-1]]
         shape = (bounce.sample_rate_hz, bounce.channels, bounce.frames)
         writers = [stack.enter_context(audio.wav_writer(path, *shape, is_float=as_float)) for path in targets]
-        for start in range(0, bounce.frames, BLOCK_FRAMES):
+        for _ in range(0, bounce.frames, BLOCK_FRAMES):
             delivery.steps.tick()
             whole = mixed.read(BLOCK_FRAMES, dtype=dtype, always_2d=True)
             others = [reader.read(BLOCK_FRAMES, dtype="float32", always_2d=True) for reader in readers]

@@ -35,6 +35,7 @@ def without_line(samples: Array, line: Sequence[PlayedNote]) -> Array:
         by_pitch[note.pitch].append(note)
     # Beside each note there is room for the windows that fade its subtraction in and out.
     padded = np.pad(samples[0], WINDOW)
+    del samples  # of a long song it takes 100 MB
     out = padded.copy()
     for pitch, notes in by_pitch.items():
         bins = _partial_bins(pitch)

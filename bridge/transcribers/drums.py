@@ -18,6 +18,7 @@ from bridge.audio import Samples
 from bridge.transcribers.played import PlayedNote, in_order
 
 Array = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 Report = Callable[[float, float], None]
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH = 36, 38, 42, 46, 49
@@ -55,12 +56,12 @@ BLOCK_HOPS = 24  # of HOP * TOP_HOP: about a minute of audio is looked at in one
 
 def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
     """The hits of a mono drum stem, (1, frames) at 44.1 kHz. `report(done, total)` may raise."""
-    centred = samples[0] - np.float32(samples[0].mean(dtype=np.float64))
-    if np.abs(centred).max() < INAUDIBLE:
+    frames, middle = samples.shape[1], np.float32(samples[0].mean(dtype=np.float64))
+    if max(samples.max() - middle, middle - samples.min()) < INAUDIBLE:
         return []
-    # The file's end is a cut, not an event: mirrored there, the sound goes on for the last windows.
-    bands, top, whole = _spectra(np.pad(centred, (0, N_FFT), mode="reflect"))
-    bands = bands[:, : len(centred) // HOP + 1]
+    bands, top, whole = _spectra(samples[0], middle)
+    del samples  # of a song of 20 minutes it takes 200 MB
+    bands = bands[:, : frames // HOP + 1]
     described = _templates()
     learned, activations = _deconvolve(bands / bands.max(), described, report)
     peaks = activations.max(axis=1)
@@ -70,35 +71,48 @@ def transcribe_drums(samples: Samples, report: Report) -> list[PlayedNote]:
         if peaks[row] >= least and _likeness(learned[:, row], described[:, row]) >= LIKENESS[pitch]:
             level = learned[:, row].sum(axis=1) @ bands
             hits += _hits(activations[row], level, pitch)
-    uncut = max(0, len(centred) - TOP_N_FFT // 2) // TOP_HOP + 1  # windows that end before the file does
+    uncut = max(0, frames - TOP_N_FFT // 2) // TOP_HOP + 1  # windows that end before the file does
     return in_order(hits + _cymbals(top[:uncut], float(whole.max()), np.array([hit.start_s for hit in hits])))
 
 
-def _spectra(samples: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
-    """Mel magnitudes (BANDS, frames) every HOP; RMS magnitudes of the top band and of all, (frames,) every TOP_HOP."""
+def _spectra(samples: Single, middle: np.float32) -> tuple[Single, Array, Array]:
+    """Mel magnitudes (BANDS, frames) every HOP; RMS magnitudes of the top band and of all, (frames,) every TOP_HOP.
+
+    Of `samples` less `middle`. The file's end is a cut, not an event: mirrored there, the sound goes on for the last windows.
+    """
     mel = _mel_filters()
     top_bins = np.fft.rfftfreq(TOP_N_FFT, 1 / RATE_HZ) >= TOP_FROM_HZ
     block, margin = BLOCK_HOPS * HOP * TOP_HOP, N_FFT  # whole hops of both kinds
-    bands: list[Array] = []
+    bands: list[Single] = []
     top: list[Array] = []
     whole: list[Array] = []
-    for start in range(0, len(samples), block):
+    frames = len(samples) + N_FFT
+    for start in range(0, frames, block):
         before = min(start, HOP * TOP_HOP)
-        piece = samples[start - before : start + block + margin]
-        last = start + block >= len(samples)
+        piece = _mirrored(samples, start - before, min(frames, start + block + margin)) - middle
+        last = start + block >= frames
         for hop, n_fft in ((HOP, N_FFT), (TOP_HOP, TOP_N_FFT)):
             magnitude = _magnitudes(piece, n_fft, hop)
             first = before // hop
             magnitude = magnitude[:, first : None if last else first + block // hop]
             if hop == HOP:
-                bands.append(mel @ magnitude)
+                bands.append((mel @ magnitude).astype(np.float32))
             else:
                 top.append(np.sqrt((magnitude[top_bins] ** 2).mean(axis=0)))
                 whole.append(np.sqrt((magnitude**2).mean(axis=0)))
     return np.concatenate(bands, axis=1), np.concatenate(top), np.concatenate(whole)
 
 
-def _magnitudes(samples: npt.NDArray[np.float32], n_fft: int, hop: int) -> Array:
+def _mirrored(samples: Single, start: int, stop: int) -> Single:
+    """[start, stop) of samples that go on behind their end as they came."""
+    end = len(samples)
+    if stop <= end:
+        return samples[start:stop]
+    at = np.arange(start, stop)
+    return samples[np.where(at < end, at, np.maximum(0, 2 * (end - 1) - at))]
+
+
+def _magnitudes(samples: Single, n_fft: int, hop: int) -> Array:
     """(n_fft / 2 + 1, frames) magnitudes; window k is centred on sample k * hop, with silence beyond the ends.
 
     In numpy, since a worker would wait seconds for librosa's compiler.
@@ -140,20 +154,21 @@ def _templates() -> Array:
     return np.asarray(templates / templates.sum(axis=(0, 2), keepdims=True))
 
 
-def _deconvolve(bands: Array, described: Array, report: Report) -> tuple[Array, Array]:
+def _deconvolve(bands: Single, description: Array, report: Report) -> tuple[Single, Single]:
     """The templates this kit has, and how strongly each begins to sound in each frame, (3, frames).
 
-    The updates are those of NMFD under the Kullback-Leibler divergence.
+    The updates are those of NMFD under the Kullback-Leibler divergence, in single precision.
     """
-    floor = 1e-7  # keeps every number away from the slow denormal range
+    floor = np.float32(1e-7)  # keeps every number away from the slow denormal range
     bands = np.maximum(bands, floor)
+    described: Single = description.astype(np.float32)
     templates = described
     activations = np.tile(bands.sum(axis=0) / described.shape[1], (described.shape[1], 1))
     frames = bands.shape[1]
     shifts = range(min(described.shape[2], frames))
     for iteration in range(ITERATIONS):
         report(iteration, ITERATIONS)
-        ratio = bands / _convolve(templates, activations, floor)
+        ratio: Single = bands / _convolve(templates, activations, floor)
         gain = np.zeros_like(activations)
         for t in shifts:
             gain[:, : frames - t] += templates[:, :, t].T @ ratio[:, t:]
@@ -163,13 +178,13 @@ def _deconvolve(bands: Array, described: Array, report: Report) -> tuple[Array, 
         for t in shifts:
             learned[:, :, t] = templates[:, :, t] * (ratio[:, t:] @ activations[:, : frames - t].T)
         learned = np.maximum(learned / learned.sum(axis=(0, 2), keepdims=True), floor)
-        prior = max(LEAST_PRIOR, (1 - iteration / ITERATIONS) ** 4)
+        prior = np.float32(max(LEAST_PRIOR, (1 - iteration / ITERATIONS) ** 4))
         templates = prior * described + (1 - prior) * learned
     report(ITERATIONS, ITERATIONS)
     return templates, activations
 
 
-def _convolve(templates: Array, activations: Array, floor: float) -> Array:
+def _convolve(templates: Single, activations: Single, floor: np.float32) -> Single:
     frames = activations.shape[1]
     out = np.full((templates.shape[0], frames), floor)
     for t in range(min(templates.shape[2], frames)):
@@ -177,7 +192,7 @@ def _convolve(templates: Array, activations: Array, floor: float) -> Array:
     return out
 
 
-def _likeness(learned: Array, described: Array) -> float:
+def _likeness(learned: Single, described: Array) -> float:
     """Cosine between two templates' spectra, each (BANDS, TEMPLATE_FRAMES)."""
     a, b = learned.sum(axis=1), described.sum(axis=1)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

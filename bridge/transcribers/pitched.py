@@ -54,6 +54,7 @@ TOGETHER_S = 0.05
 CHORD = 0.15  # more evidence for a note with two sure ones at the same instant that don't explain it
 CHORD_FRAMES = 3
 HARMONICS = (12, 19, 24, 28, 31, 34, 36)  # semitones from a fundamental to its partials 2 to 8
+AT_ONCE = 16  # windows for each thread
 _HEARS_SILENCE = threading.Lock()
 
 
@@ -87,26 +88,34 @@ def posteriorgrams(samples: Array, report: Report) -> Posteriorgrams:
     """
     step = WINDOW - OVERLAP_FRAMES * HOP
     margin = OVERLAP_FRAMES // 2
-    padded = np.concatenate([np.zeros(margin * HOP, np.float32), samples[0]])
-    starts = range(0, len(padded), step)
-    windows = (np.pad(padded[at : at + WINDOW], (0, max(0, at + WINDOW - len(padded)))) for at in starts)
-    notes, onsets, seconds = [], [], []
-    for index, (start, (note, onset)) in enumerate(zip(starts, _hear_all(windows), strict=True)):
-        report(index, len(starts))
-        notes.append(note[margin:-margin])
-        onsets.append(onset[margin:-margin])
-        # A window's frames reach some milliseconds into the next one's, so time is counted per window.
-        seconds.append((start + np.arange(len(notes[-1])) * HOP) / RATE_HZ)
+    frames, count = samples.shape[1], -(-(samples.shape[1] + margin * HOP) // step)
+    # A window's frames reach some milliseconds into the next one's, so time is counted per window.
+    kept = WINDOW // HOP + 1 - 2 * margin
+    at = (np.arange(count)[:, np.newaxis] * step + np.arange(kept) * HOP).ravel() / RATE_HZ
+    inside = int(np.count_nonzero(at < frames / RATE_HZ))
+    notes, onsets = (np.empty((count * kept, 88), np.float32) for _ in range(2))
+    windows = (_window(samples[0], index * step - margin * HOP) for index in range(count))
+    for index, (note, onset) in enumerate(_hear_all(windows)):
+        report(index, count)
+        here = slice(index * kept, (index + 1) * kept)
+        notes[here], onsets[here] = note[margin:-margin], onset[margin:-margin]
     report(1, 1)
-    at = np.concatenate(seconds)
-    inside = at < samples.shape[1] / RATE_HZ
-    return Posteriorgrams(np.concatenate(notes)[inside], np.concatenate(onsets)[inside], at[inside])
+    return Posteriorgrams(notes[:inside], onsets[:inside], at[:inside])
+
+
+def _window(samples: Array, start: int) -> Array:
+    """(WINDOW,) from `start`, which may lie before the first sample; silence beyond the ends."""
+    before = max(0, -start)
+    piece = samples[max(0, start) : start + WINDOW]
+    return np.pad(piece, (before, WINDOW - before - len(piece)))
 
 
 def mean_of(first: Posteriorgrams, second: Posteriorgrams) -> Posteriorgrams:
-    """What two hearings of the same stretch of music agree on."""
-    note, onset = (first.note + second.note) / 2, (first.onset + second.onset) / 2
-    return Posteriorgrams(note.astype(np.float32), onset.astype(np.float32), first.seconds)
+    """What two hearings of the same stretch of music agree on. The first one's arrays are used for it."""
+    for mine, theirs in ((first.note, second.note), (first.onset, second.onset)):
+        mine += theirs
+        mine /= 2
+    return first
 
 
 def transcribe_pitched(
@@ -212,9 +221,11 @@ def _played(candidate: _Candidate, heard: Posteriorgrams, samples: Array) -> Pla
 
 def _hear_all(windows: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
     """Notes and onsets of each window, in order, on as many threads as there are cores."""
-    with ThreadPoolExecutor(compute_threads()) as pool:
+    threads, left = compute_threads(), iter(windows)
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            yield from pool.map(_hear_or_know, windows)
+            while some := list(itertools.islice(left, AT_ONCE * threads)):  # not all of a long song's
+                yield from pool.map(_hear_or_know, some)
         finally:
             pool.shutdown(cancel_futures=True)
 
