@@ -53,6 +53,7 @@
 | `reporting` | output against input in figures and pictures, and the report's page |
 | `intake` | one audio file -> Bounce, with all that is known of it |
 | `sound` | sound that is read a block at a time |
+| `stretches` | what must see all that it works on, on a long sound |
 | `audio` | read, write, resample, loudness |
 | `wavchunks` | bext, acid, LIST/INFO |
 | `container` | is the file complete by its own header? |

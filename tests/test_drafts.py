@@ -43,7 +43,12 @@ class Engines:
         self.gate.set()
 
     def run(
-        self, stereo: Samples, engine: str, models_dir: Path, report: Callable[[float, float], None]
+        self,
+        stereo: Samples,
+        engine: str,
+        models_dir: Path,
+        report: Callable[[float, float], None],
+        _level: object,
     ) -> dict[Stem, Samples]:
         self.ran.append(engine)
         if engine == self.failing:

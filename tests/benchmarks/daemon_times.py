@@ -41,7 +41,7 @@ def main() -> int:
     asked = parser.parse_args()
     before = machine()
     with tempfile.TemporaryDirectory() as place:
-        home = _home(Path(place))
+        home = set_up(Path(place))
         figures = measure(home, asked.rounds)
     goals = {
         "start to ready, s": 1.5,
@@ -68,9 +68,9 @@ def measure(home: Path, rounds: int) -> dict[str, list[float]]:
         figures.setdefault(what, []).append(value)
 
     for _ in range(rounds):
-        with _daemon(home) as (_running, ready_s):
+        with running_daemon(home) as (_running, ready_s):
             add("start to ready, s", ready_s)
-    with _daemon(home) as (running, _):
+    with running_daemon(home) as (running, _):
         process = psutil.Process(running.process.pid)
         time.sleep(2.0)
         begun = process.cpu_times()
@@ -110,9 +110,10 @@ def _drop(running: RunningDaemon, name: str, samples: Any) -> float:
 
 
 @contextmanager
-def _daemon(home: Path) -> Iterator[tuple[RunningDaemon, float]]:
+def running_daemon(home: Path, *arguments: str) -> Iterator[tuple[RunningDaemon, float]]:
+    """It, and how many seconds it took to be ready."""
     began = time.monotonic()
-    running = RunningDaemon(home)
+    running = RunningDaemon(home, *arguments)
     try:
         running.wait_for("ready", 120.0)
         yield running, time.monotonic() - began
@@ -120,7 +121,8 @@ def _daemon(home: Path) -> Iterator[tuple[RunningDaemon, float]]:
         running.end()
 
 
-def _home(place: Path) -> Path:
+def set_up(place: Path) -> Path:
+    """A home with the preset `quick`."""
     os.environ["DAWBRIDGE_HOME"] = str(place)
     folders().presets.mkdir(parents=True)
     (folders().presets / "quick.toml").write_text(QUICK, encoding="utf-8")
