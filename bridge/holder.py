@@ -60,14 +60,18 @@ def job_locks(folders: Folders) -> Path:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds this lock."""
-    if not path.exists():
+    """Whether a process holds this lock. To look is not to use: its age stays as it is."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
         return False
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     lock.release()
     return False
 

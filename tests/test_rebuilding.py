@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from bridge.config import folders
 from bridge.errors import LedgerError
-from bridge.holder import job_locks, only_one
+from bridge.holder import is_held, job_locks, only_one
 from bridge.ledger import Ledger
 from bridge.ledger_schema import SCHEMA_VERSION
 from bridge.rebuilding import open_ledger
@@ -108,3 +109,15 @@ def test_nothing_is_set_aside_while_another_process_uses_it(home: Path) -> None:
     assert caught.value.code == "damaged"
     with only_one(folders()):  # this process holds it: nobody else does
         open_ledger(folders(), home / "outbox")[0].close()
+
+
+def test_to_look_whether_a_lock_is_held_leaves_its_age(home: Path) -> None:
+    """Else a lock that a killed process left would never grow old enough to be swept."""
+    lock = job_locks(folders()) / "abc.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    os.utime(lock, (1_000_000, 1_000_000))
+    assert not is_held(lock)
+    assert lock.stat().st_mtime == 1_000_000
+    with filelock.FileLock(lock):
+        assert is_held(lock)
