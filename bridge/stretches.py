@@ -29,7 +29,8 @@ def over_stretches(
 ) -> Iterator[list[Samples]]:
     """What `work` makes of each stretch, one after the other: together as long as the sound.
 
-    `work` is given (channels, frames) and gives one or more arrays of so many frames.
+    `work` is given (channels, frames) and gives one or more arrays of so many frames. Each list is emptied before the next
+    stretch is worked on, so that two are never in memory.
     """
     length, around, seam = (round(s * sound.rate_hz) for s in (cut.length_s, cut.around_s, cut.seam_s))
     count = max(1, round(sound.frames / length))
@@ -41,9 +42,16 @@ def over_stretches(
         first, last = max(0, start - around), min(sound.frames, stop + around)
         made = work(sound.read(first, last), part_of(report, index, count))
         parts = [each[:, start - first : behind - first] for each in made]
-        if fading:
-            rise = np.linspace(0.0, 1.0, seam, dtype=np.float32)
-            for part, before in zip(parts, fading, strict=True):
-                part[:, :seam] = rise * part[:, :seam] + (1 - rise) * before
+        del made
+        _fade_in(parts, fading, seam)
         fading = [part[:, stop - start :].copy() for part in parts]
-        yield [part[:, : stop - start] for part in parts]
+        parts = [part[:, : stop - start] for part in parts]
+        yield parts
+        parts.clear()
+
+
+def _fade_in(parts: Sequence[Samples], over: Sequence[Samples], seam: int) -> None:
+    """In place, over the end of the stretch before; nothing where there is none."""
+    rise = np.linspace(0.0, 1.0, seam, dtype=np.float32)
+    for part, before in zip(parts, over, strict=False):
+        part[:, :seam] = rise * part[:, :seam] + (1 - rise) * before
