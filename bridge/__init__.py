@@ -74,6 +74,7 @@
 | `settle` | has a file come to rest? a state machine without a clock |
 | `store` | artifacts on disk, named by content |
 | `atomic` | files that appear whole or not at all |
+| `scratch` | a folder for what lies between two steps of a stage |
 | `ledger` | SQLite: jobs, stages, cached results, seen files |
 | `ledger_rows` | its values |
 | `ledger_schema` | its tables, from the first version on |

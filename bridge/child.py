@@ -6,19 +6,24 @@ the child made. A child that can't do what it is asked says why, and the parent 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from bridge.errors import StageError
 
 POLL_S = 0.1
 REFUSED_EXIT = 3  # the child has said why in its reason file
+FILE_EXIT = 4  # a file could not be read or written, which is nobody's fault
 REQUEST, REASON, LOG = "request.json", "reason.txt", "child.log"
 
 
@@ -41,11 +46,14 @@ def run_child(
 
     Raises:
         StageError: the guest hung (`<kind>_timeout`), crashed (`<kind>_crashed`), or the child refused.
+        OSError: a file could not be read or written, perhaps for want of room.
     """
     (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     code = _wait(module, folder, guest, on_wait)
     if code == REFUSED_EXIT:
         raise StageError(f"{guest.name}: {(folder / REASON).read_text(encoding='utf-8')}")
+    if code == FILE_EXIT:
+        raise OSError(f"{guest.name}: a file could not be read or written")
     if code != 0:
         raise StageError(f"{guest.name} crashed (exit {code}). {guest.remedy}", f"{guest.kind}_crashed")
 
@@ -58,6 +66,10 @@ def serve(work: Callable[[Mapping[str, Any], Path], None]) -> int:
     folder = Path(sys.argv[1])
     try:
         work(json.loads((folder / REQUEST).read_text(encoding="utf-8")), folder)
+    except (OSError, soundfile.LibsndfileError):
+        with contextlib.suppress(OSError):  # the log lies on that disk too
+            traceback.print_exc()
+        return FILE_EXIT
     except ValueError as exc:
         (folder / REASON).write_text(str(exc), encoding="utf-8")
         return REFUSED_EXIT

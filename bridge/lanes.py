@@ -45,6 +45,7 @@ NO_MEMORY = (
 """How torch and onnxruntime, which raise a RuntimeError, say that memory has run out."""
 
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # read when numpy is loaded
+_ENVIRONMENT = threading.Lock()  # two lanes may start at once
 
 log = logging.getLogger(__name__)
 
@@ -286,15 +287,16 @@ def _one_blas_thread() -> Iterator[None]:
     Ours are small, its threads wait for each other by spinning, and those of two workers for each other's: a whole song
     took a sixth longer.
     """
-    before = os.environ.get(BLAS_THREADS)
-    os.environ[BLAS_THREADS] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[BLAS_THREADS]
-        else:
-            os.environ[BLAS_THREADS] = before
+    with _ENVIRONMENT:
+        before = os.environ.get(BLAS_THREADS)
+        os.environ[BLAS_THREADS] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[BLAS_THREADS]
+            else:
+                os.environ[BLAS_THREADS] = before
 
 
 @contextlib.contextmanager

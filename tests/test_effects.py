@@ -282,6 +282,23 @@ def test_every_effect_gives_in_blocks_what_it_gives_in_one_go(tmp_path: Path, ki
     assert np.array_equal(render(chain, vocals, RATE_HZ, tmp_path, _quiet), whole)
 
 
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "kind", ["BrickwallLimiter", "MP3Compressor", "Resample", "GSMFullRateCompressor", "PitchShift"]
+)
+def test_a_late_branch_of_a_mix_stays_together_with_the_others_to_the_end(tmp_path: Path, kind: str) -> None:
+    """pedalboard's own Mix loses count of it from the second block on, or plays what lay in memory."""
+    text = (
+        f'[[effect]]\ntype = "Mix"\nbranches = [[{{type = "Gain", gain_db = 0.0}}], [{{type = "{kind}"}}]]\n'
+    )
+    vocals = true_stem("vocals", 4.0)
+    assert vocals.shape[1] > 3 * (1 << 15)
+    wet = render(_read(tmp_path, text), vocals, RATE_HZ, tmp_path, _quiet)
+    alone = build(Effect(kind, {}), RATE_HZ).process(vocals, RATE_HZ)
+    assert np.array_equal(wet, vocals + alone)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
 @pytest.mark.parametrize("kind", sorted(UNEVEN))
 def test_what_cannot_go_on_from_block_to_block_is_worked_in_stretches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bridge.audio import read_raw, write_float_wav
-from bridge.errors import Cancelled, Refused, WorkerDied
+from bridge.errors import Cancelled, Refused, StageError, WorkerDied
 from bridge.grid import write_grid
-from bridge.lanes import InlineLane, Lane, Task, WorkerLane
+from bridge.lanes import InlineLane, Lane, Task, WorkerLane, run_task
 from bridge.stages.convert import ConvertSettings
 from bridge.stages.effects import EffectsSettings
 from bridge.tempo import constant_tempo
 from bridge.types import Artifact, Grid, Made, Skip, Span
+from tests.real import require_real
+from tests.small_disk import small_disk
 
 RATE_HZ = 44_100
 SECONDS = 4.0
@@ -140,3 +143,27 @@ def test_an_idle_worker_ends_by_itself_and_gives_its_memory_back(
             await lane.close()
 
     asyncio.run(go())
+
+
+def test_a_full_disk_is_told_as_such_wherever_a_stage_writes(
+    song: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the midst of a conversion, and in the process of a plug-in: what filled the disk still lies there."""
+    plugin = Path("/usr/lib/vst3/ZamComp.vst3")
+    require_real(plugin.exists(), f"{plugin} (Debian: apt install zam-plugins)")
+    (tmp_path / "chains").mkdir()
+    (tmp_path / "chains" / "zam.toml").write_text(f'[[effect]]\ntype = "VST3"\npath = "{plugin}"\n')
+    monkeypatch.setattr("bridge.stages.effects.chain_folders", lambda: (tmp_path / "chains",))
+    ways: list[tuple[str, dict[str, Artifact | None], Any]] = [
+        ("convert", {**song}, ConvertSettings()),
+        ("effects", {**song, "voice": None}, EffectsSettings("zam")),
+    ]
+    for stage, taken, settings in ways:
+        for kilobytes in (500, 900, 1300):  # the vocals are 706
+            with small_disk(tmp_path / "disk", 2) as disk:
+                (disk.place / "full").write_bytes(b"x" * (2_097_152 - kilobytes * 1024))
+                (disk.place / "work").mkdir()
+                task = Task(stage, taken, settings, disk.place / "work", tmp_path, tmp_path)
+                with pytest.raises(StageError) as caught:
+                    run_task(task, lambda done, total: None)
+                assert caught.value.code == "disk_full", (stage, kilobytes, caught.value.message)

@@ -362,6 +362,15 @@ def test_a_click_keeps_to_the_ceiling_and_silence_stays_silence() -> None:
     assert audio.true_peak_dbtp(master(_sound(click), -14.0, -1.0).all(), RATE_HZ) <= -1.0
 
 
+@pytest.mark.parametrize("seconds", [0.54, 1.34])
+def test_what_sounds_only_at_the_very_end_keeps_to_the_ceiling_too(seconds: float) -> None:
+    """No window of the loudness reaches there."""
+    late = np.zeros((2, round(seconds * RATE_HZ)), dtype=np.float32)
+    late[:, -800:] = 4.0 * np.random.default_rng(0).standard_normal((2, 800))
+    assert audio.loudness_lufs(late, RATE_HZ) == float("-inf")
+    assert audio.true_peak_dbtp(master(_sound(late), -14.0, -1.0).all(), RATE_HZ) <= -1.0
+
+
 def test_the_limiter_adds_no_delay() -> None:
     music = _music(3.0)
     pressed = limit(_sound(music), peaks_of(_sound(music)), 12.0, -1.0).all()

@@ -85,6 +85,17 @@ def test_pieces_that_are_given_back_between_others_stay_as_they_were(tmp_path: P
     assert np.array_equal(made[:, quiet], noise[:, quiet])
 
 
+def test_no_piece_is_too_short_for_its_fades(tmp_path: Path) -> None:
+    """The quietest moment lies just before the end of a span a little longer than a piece may be."""
+    vocals = _ones(20.2)
+    vocals[:, round(19.94 * RATE_HZ) : round(20.0 * RATE_HZ)] = 0.0
+    heard = sound.of_array(vocals, RATE_HZ)
+    for end_s in np.arange(19.95, 20.1, 0.01):
+        pieces = cut_pieces(heard, [Span(0.0, float(end_s))])
+        assert all(piece.end - piece.start >= 2 * piece.fade for piece in pieces)
+    assert len(pieces) == 2
+
+
 def test_cancel_takes_effect_between_pieces(tmp_path: Path) -> None:
     class Cancel(Reports):
         def __call__(self, done: float, total: float) -> None:

@@ -32,8 +32,8 @@ def master(sound: Sound, target_lufs: float, ceiling_dbtp: float) -> Sound:
     are pressed by `MOST_LIMITING_DB` at most. The sound is read several times, so it had better be a file.
     """
     loudness = loudness_lufs(sound)
-    if not math.isfinite(loudness):
-        return sound
+    if not math.isfinite(loudness):  # silence, or so short that it has no loudness
+        return _below(sound, ceiling_dbtp)
     peaks = peaks_of(sound)
     gain_db = target_lufs - loudness
     most_db = max(gain_db, ceiling_dbtp - amplitude_to_db(float(peaks.max())) + MOST_LIMITING_DB)
@@ -43,8 +43,7 @@ def master(sound: Sound, target_lufs: float, ceiling_dbtp: float) -> Sound:
         if abs(miss_lu) < CLOSE_LU or gain_db >= most_db:
             break
         gain_db = min(gain_db + miss_lu, most_db)
-    excess_db = true_peak_dbtp(mastered) - ceiling_dbtp
-    return mastered if excess_db <= 0 else scaled(mastered, db_to_amplitude(-excess_db - SAFETY_DB))
+    return _below(mastered, ceiling_dbtp)
 
 
 def limit(sound: Sound, peaks: Peaks, gain_db: float, ceiling_dbtp: float) -> Sound:
@@ -52,6 +51,11 @@ def limit(sound: Sound, peaks: Peaks, gain_db: float, ceiling_dbtp: float) -> So
     room = db_to_amplitude(ceiling_dbtp - SAFETY_DB)
     allowed = np.minimum(db_to_amplitude(gain_db), room / np.maximum(peaks, 1e-9))
     return shaped(sound, 20.0 * np.log10(_smooth(allowed)), HOP_S)
+
+
+def _below(sound: Sound, ceiling_dbtp: float) -> Sound:
+    excess_db = true_peak_dbtp(sound) - ceiling_dbtp
+    return sound if excess_db <= 0 else scaled(sound, db_to_amplitude(-excess_db - SAFETY_DB))
 
 
 def peaks_of(sound: Sound) -> Peaks:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from bridge.audio import Samples, to_mono, wav_writer
 from bridge.child import Guest, run_child, serve
 from bridge.effects.chains import Plugin
 from bridge.effects.stream import streamed
+from bridge.scratch import scratch
 from bridge.sound import Sound
 
 READY_FRAMES = 64
@@ -32,8 +32,7 @@ def run_plugin(plugin: Plugin, source: Sound, path: Path, on_wait: Callable[[], 
     """
     remedy = "Update it, raise its timeout_s, or take it out of the chain."
     guest = Guest(f"The plug-in {plugin.path}", "plugin", remedy, plugin.timeout_s)
-    with TemporaryDirectory(dir=path.parent) as name:
-        folder = Path(name)
+    with scratch(path.parent) as folder:
         sound.write(source, folder / "in.wav")
         request = {"path": str(plugin.path), "parameters": dict(plugin.parameters)}
         run_child("bridge.effects.plugin", request, folder, guest, on_wait)

@@ -4,7 +4,8 @@ time, from file to file, so that a long song takes no more memory than a short o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from bridge.effects.plugin import run_plugin
 from bridge.effects.stream import streamed
 from bridge.effects.table import EFFECTS, FREQUENCY_HZ, Choice
 from bridge.errors import StageError
-from bridge.progress import Report
+from bridge.progress import Report, part_of
+from bridge.scratch import scratch
 from bridge.sound import Sound
 from bridge.stretches import Stretches, over_stretches
 
@@ -25,7 +27,8 @@ HIGHEST_SHARE_OF_RATE = 0.45  # of a filter's frequency
 UNEVEN = frozenset({"PitchShift", "GSMFullRateCompressor"})
 """They give now more and now less than they take, which pedalboard loses count of from one call to the next."""
 
-WHOLE = Stretches(length_s=120.0, around_s=2.0, seam_s=0.05)  # for them
+WHOLE = Stretches(length_s=120.0, around_s=2.0, seam_s=0.05)  # for them, and shorter above the usual rates,
+USUAL_HZ = 48_000  # that a cancel be heard
 
 
 def render(chain: Chain, source: Sound, path: Path, report: Report) -> None:
@@ -34,63 +37,84 @@ def render(chain: Chain, source: Sound, path: Path, report: Report) -> None:
     Raises:
         StageError: an effect or plug-in fails, or gives samples that are not numbers.
     """
-    total = len(chain.steps)
-    report(0, total)
-    for done, step in enumerate(chain.steps):
-        made = path.with_name(f"{path.stem}_{done + 1}.wav")
-        name = f"The effect {done + 1} ({_name(step)}) of the chain {chain.name!r}"
+    names = [
+        f"The effect {number} ({_name(step)}) of the chain {chain.name!r}"
+        for number, step in enumerate(chain.steps, 1)
+    ]
+    with scratch(path.parent) as folder:
+        _through(list(zip(chain.steps, names, strict=True)), source, folder / "wet", report).replace(path)
 
-        def within(frames: float, all_frames: float, done: int = done) -> None:
-            report(done + frames / all_frames, total)
 
-        _apply(step, source, made, name, within)
-        if done:
-            path.with_name(f"{path.stem}_{done}.wav").unlink()
-        source = sound.of_file(made)
-        report(done + 1, total)
-    made.replace(path)
+def _through(steps: Sequence[tuple[Step, str]], source: Sound, path: Path, report: Report) -> Path:
+    """The source through steps, each with its name, one after the other: the last one's file, beside `path`."""
+    report(0, len(steps))
+    before = None
+    for done, (step, name) in enumerate(steps):
+        made = path.with_name(f"{path.name}_{done}.wav")
+        _apply(step, source, made, name, part_of(report, done, len(steps)))
+        if before:
+            before.unlink()
+        source, before = sound.of_file(made), made
+        report(done + 1, len(steps))
+    assert before is not None  # a chain holds an effect
+    return before
 
 
 def _apply(step: Step, source: Sound, path: Path, name: str, report: Report) -> None:
-    if isinstance(step, Plugin):
+    if isinstance(step, Mix):
+        _mix(step, source, path, name, report)
+    elif isinstance(step, Plugin):
         run_plugin(step, source, path, lambda: report(0, 1))
         for _, block in sound.of_file(path).blocks():
             _check(block, name)
-        return
-    with audio.wav_writer(path, source.rate_hz, *source.shape, is_float=True) as file:
-        done = 0
-        for block in _blocks(step, source, report):
-            _check(block, name)
-            file.write(block.T)
-            done += block.shape[1]
-            report(done, source.frames)
+    else:
+        with audio.wav_writer(path, source.rate_hz, *source.shape, is_float=True) as file:
+            done = 0
+            for block in _blocks(step, source, report):
+                _check(block, name)
+                file.write(block.T)
+                done += block.shape[1]
+                report(done, source.frames)
 
 
-def _blocks(step: Effect | Mix, source: Sound, report: Report) -> Iterator[Samples]:
-    """What the step makes of the source, together as long as it."""
-    if not _is_uneven(step):
-        effect = build(step, source.rate_hz)
-        yield from streamed(lambda samples: _processed(step, effect, samples, source.rate_hz, False), source)
+def _mix(mix: Mix, source: Sound, path: Path, name: str, report: Report) -> None:
+    """The branches together, each by itself: block by block, pedalboard's own Mix loses count of a late branch."""
+    parts = [
+        _through(
+            [(effect, name) for effect in branch],
+            source,
+            path.with_name(f"{path.stem}_{index}"),
+            part_of(report, index, len(mix.branches)),
+        )
+        for index, branch in enumerate(mix.branches)
+    ]
+    sound.write(sound.added([sound.of_file(part) for part in parts]), path)
+    for part in parts:
+        part.unlink()
+
+
+def _blocks(effect: Effect, source: Sound, report: Report) -> Iterator[Samples]:
+    """What the effect makes of the source, together as long as it."""
+    rate_hz = source.rate_hz
+    if effect.type not in UNEVEN:
+        built = build(effect, rate_hz)
+        yield from streamed(lambda samples: _processed(effect, built, samples, rate_hz, False), source)
         return
 
     def whole(samples: Samples, _report: Report) -> list[Samples]:
-        wet = _processed(step, build(step, source.rate_hz), samples, source.rate_hz, True)
+        wet = _processed(effect, build(effect, rate_hz), samples, rate_hz, True)
         return [audio.fit_length(wet, samples.shape[1])]
 
-    for (made,) in over_stretches(source, WHOLE, whole, report):
+    cut = replace(WHOLE, length_s=WHOLE.length_s * min(1.0, USUAL_HZ / rate_hz))
+    for (made,) in over_stretches(source, cut, whole, report):
         yield made
 
 
-def _processed(step: Effect | Mix, effect: Any, samples: Samples, rate_hz: int, is_whole: bool) -> Samples:
+def _processed(effect: Effect, built: Any, samples: Samples, rate_hz: int, is_whole: bool) -> Samples:
     try:
-        return np.asarray(effect.process(samples, rate_hz, reset=is_whole), dtype=np.float32)
+        return np.asarray(built.process(samples, rate_hz, reset=is_whole), dtype=np.float32)
     except (ValueError, RuntimeError) as exc:
-        raise StageError(f"The effect {_name(step)} failed: {exc}. Change or remove it.") from exc
-
-
-def _is_uneven(step: Effect | Mix) -> bool:
-    effects = [effect for branch in step.branches for effect in branch] if isinstance(step, Mix) else [step]
-    return any(effect.type in UNEVEN for effect in effects)
+        raise StageError(f"The effect {effect.type} failed: {exc}. Change or remove it.") from exc
 
 
 def _check(block: Samples, name: str) -> None:
@@ -98,13 +122,10 @@ def _check(block: Samples, name: str) -> None:
         raise StageError(f"{name} gives samples that are not numbers. Change its settings, or take it out.")
 
 
-def build(step: Effect | Mix, sample_rate_hz: int) -> Any:
-    """The pedalboard plug-in for a step."""
+def build(step: Effect, sample_rate_hz: int) -> Any:
+    """pedalboard's plug-in for an effect."""
     import pedalboard
 
-    if isinstance(step, Mix):
-        branches = [[build(effect, sample_rate_hz) for effect in branch] for branch in step.branches]
-        return pedalboard.Mix([pedalboard.Chain(branch) for branch in branches])
     plain: dict[str, Value] = {}
     words: dict[str, str] = {}
     for key, value in step.parameters.items():

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from bridge.child import Guest, run_child
 from bridge.errors import StageError
 from bridge.instruments.sound import Sound, plugin_path, soundfont_path
 from bridge.midi import in_playing_order, tracks
+from bridge.scratch import scratch
 from bridge.tempo import beats_to_seconds
 from bridge.types import Phrase, TempoMap
 
@@ -51,10 +51,10 @@ def render(
     """
     soundfont, plugin = soundfont_path(sound), plugin_path(sound)
     report(0, 1)
-    with TemporaryDirectory(dir=path.parent) as name:
+    with scratch(path.parent) as inside:
 
         def play(part: Phrase, kind: str, by: Path) -> sounds.Sound:
-            events, folder = _events(part, tempo, sample_rate_hz), Path(name, kind)
+            events, folder = _events(part, tempo, sample_rate_hz), inside / kind
             if not events:
                 return sounds.silence(2, frames, sample_rate_hz)
             folder.mkdir()

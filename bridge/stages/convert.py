@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from bridge import audio, sound
 from bridge.audio import Samples
 from bridge.grid import read_grid
 from bridge.progress import Report, part_of
+from bridge.scratch import scratch
 from bridge.settings import setting
 from bridge.sound import Sound
 from bridge.types import Artifact, Context, Grid, Made, Skip, Span
@@ -112,9 +112,9 @@ def convert(stems: Artifact, grid: Artifact, *, settings: ConvertSettings, conte
     if not (song.sings and song.singing):
         return Skip("nobody seems to sing; if somebody does, set analyse.sings=yes", "no_singing")
     files = {}
-    with TemporaryDirectory(dir=context.workdir) as folder:
+    with scratch(context.workdir) as folder:
         vocals = sound.of_file(source)
-        made = convert_vocals(vocals, song, converter, settings, Path(folder), context.report)
+        made = convert_vocals(vocals, song, converter, settings, folder, context.report)
         for name, heard in (("voice", made.voice), ("backing", made.backing)):
             if heard is not None:
                 files[name] = context.workdir / f"{name}.wav"

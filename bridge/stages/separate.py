@@ -21,7 +21,7 @@ from bridge.settings import setting
 from bridge.stretches import Stretches, over_stretches
 from bridge.types import STEMS, Bounce, Context, Fallback, Made, ModelRef, Stem
 
-STAGE_VERSION = "2"
+STAGE_VERSION = "3"
 BOUNCE_FIELDS = ("sha256", "role")
 RATE_HZ = 44_100
 """The rate all engines work at."""

@@ -114,7 +114,8 @@ def _pieces(vocals: Sound, singing: Sequence[Span]) -> Iterator[Piece]:
     for start, end in _with_margins(singing, vocals.rate_hz, fade, vocals.frames):
         while end - start > longest:
             middle = start + longest // 2
-            cut = middle + _quietest(vocals.read(middle, start + longest), vocals.rate_hz)
+            last = min(start + longest, end - fade)  # a piece that is left must hold both its fades
+            cut = middle + _quietest(vocals.read(middle, last), vocals.rate_hz)
             yield Piece(start, cut + fade, fade)
             start = cut
         yield Piece(start, end, fade)
