@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,6 +228,27 @@ def test_a_best_that_fails_leaves_the_draft_and_a_retry_makes_no_other(
         assert best["replaces"] == jobs(daemon, True)[0]["id"]
         assert published(daemon) == ["Song", "Song (2)"]
     assert engines.ran.count("spleeter") == 1
+
+
+@pytest.mark.parametrize("how", ["dropped again", "retried"])
+def test_a_best_that_was_called_off_once_its_stems_were_kept_still_replaces_its_draft(
+    engines: Engines, dawbridge_home: Path, how: str
+) -> None:
+    with running(dawbridge_home, "stems_only") as daemon:
+        daemon.drop("Song.wav")
+        best = until(daemon, "done", draft=False)
+        shutil.rmtree(best["folder"])
+        daemon.ledger.set_state(best["id"], "cancelled")
+        if how == "retried":
+            daemon.control.retry(best["id"])
+        else:
+            daemon.drop("Song.wav")
+        again = until(daemon, "done", draft=False)
+        draft = jobs(daemon, True)[0]["id"]
+        assert (again["id"], again["replaces"]) == (best["id"], draft)
+        assert manifest.read_manifest(daemon.outbox / "Song (2)").replaces == draft
+        assert published(daemon) == ["Song", "Song (2)"]
+    assert engines.ran == ["spleeter", "htdemucs"]
 
 
 def test_drafts_go_first_and_calling_off_the_best_calls_off_its_draft(
