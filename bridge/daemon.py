@@ -24,7 +24,7 @@ from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.drafts import with_draft
 from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
 from bridge.filecontrol import FileControl
-from bridge.holder import only_one
+from bridge.holder import job_runs, only_one
 from bridge.intake import free, sweep
 from bridge.jobs import CANCELLED, JobResult, Workshop, already_returned, run_job
 from bridge.ledger_rows import UNDER_WAY, JobRow, StoredJob
@@ -183,6 +183,7 @@ class Daemon:
         for warning in job.warnings:
             self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
         ledger = self._shop.ledger
+        self._let_go_if_ended(job.id)
         returned = already_returned(job, self._shop)
         if job.id in self._line:
             log.info("%s is on its way already as job %s", found.path, job.id)
@@ -266,12 +267,14 @@ class Daemon:
         how, job = self._line.cancel(job_id)
         if job is not None:
             self._waiting.over(job_id)
-            self._shop.ledger.set_state(job_id, "cancelled", detail=CANCELLED)
+            if not job_runs(self._shop.folders, job_id):  # else the ledger tells how it goes there
+                self._shop.ledger.set_state(job_id, "cancelled", detail=CANCELLED)
             self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
         return how
 
     async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
+        self._let_go_if_ended(row.id)
         if self._line.wake(row.id) or self._waiting.wake(row.id):
             return {"job": row.id, "state": "queued"}
         if row.id in self._line:
@@ -283,6 +286,12 @@ class Daemon:
             self._queue(_restore(stored), stored.source)
             return {"job": row.id, "state": "queued"}
         return await self._take_again(row)
+
+    def _let_go_if_ended(self, job_id: str) -> None:
+        """Another process may have ended a job that rested here: then it is under way no more."""
+        row = self._shop.ledger.job(job_id)
+        if row is not None and row.state not in UNDER_WAY:
+            self._line.cancel(job_id)
 
     async def _take_again(self, row: JobRow) -> Mapping[str, Any]:
         """Our copy is gone, or there never was one: read the file itself, as if for the first time."""

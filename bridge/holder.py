@@ -54,6 +54,16 @@ def jobs_run(folders: Folders) -> bool:
     return any(is_held(path) for path in job_locks(folders).glob("*.lock"))
 
 
+def job_runs(folders: Folders, job_id: str) -> bool:
+    """Whether any process runs this job now."""
+    return is_held(job_lock(folders, job_id))
+
+
+def job_lock(folders: Folders, job_id: str) -> Path:
+    """The lock of a job, held while it runs."""
+    return job_locks(folders) / f"{job_id}.lock"
+
+
 def job_locks(folders: Folders) -> Path:
     """Where each running job has a lock."""
     return folders.state / "locks"
