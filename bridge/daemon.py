@@ -154,7 +154,7 @@ class Daemon:
             try:
                 async with self._taking:
                     # Between being found and now a script may have asked for this very file.
-                    if not seen(found.path, found.inode, found.size, found.mtime_ns):
+                    if not seen(found.path, found.size, found.mtime_ns):
                         await self._enqueue(found)
             except (DawbridgeError, OSError) as exc:
                 code = getattr(exc, "code", "file")
@@ -194,7 +194,7 @@ class Daemon:
             jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
             for one in jobs:
                 self._queue(one, found.path)
-        ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+        ledger.mark_seen(found.path, found.size, found.mtime_ns, job.id)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
         return job

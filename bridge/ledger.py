@@ -276,19 +276,19 @@ class Ledger:
         """Let a file count as new; whether it was seen."""
         return bool(self._query("DELETE FROM seen WHERE path = ? RETURNING path", printable(path)))
 
-    def mark_seen(self, path: Path, inode: int, size: int, mtime_ns: int, job_id: str) -> None:
-        """Remember that this very file was taken up, so that a restart does not take it again."""
-        self._execute(
-            "INSERT OR REPLACE INTO seen VALUES (?,?,?,?,?)", printable(path), inode, size, mtime_ns, job_id
-        )
+    def mark_seen(self, path: Path, size: int, mtime_ns: int, job_id: str) -> None:
+        """Remember that this very file was taken up, so that a restart does not take it again.
 
-    def is_seen(self, path: Path, inode: int, size: int, mtime_ns: int) -> bool:
+        Not by its inode: FAT, exFAT and some shares number their files anew each time they are mounted.
+        """
+        self._execute("INSERT OR REPLACE INTO seen VALUES (?,?,?,?)", printable(path), size, mtime_ns, job_id)
+
+    def is_seen(self, path: Path, size: int, mtime_ns: int) -> bool:
         """Whether this very file was taken up before."""
         return bool(
             self._query(
-                "SELECT 1 FROM seen WHERE path=? AND inode=? AND size=? AND mtime_ns=?",
+                "SELECT 1 FROM seen WHERE path=? AND size=? AND mtime_ns=?",
                 printable(path),
-                inode,
                 size,
                 mtime_ns,
             )

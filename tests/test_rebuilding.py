@@ -48,7 +48,7 @@ def home(dawbridge_home: Path) -> Path:
     """A home with a ledger that knows something, and an outbox with one song."""
     ledger = Ledger(folders().ledger)
     for number in range(200):
-        ledger.mark_seen(Path(f"/in/{number}.wav"), 1, 2, 3, "x")
+        ledger.mark_seen(Path(f"/in/{number}.wav"), 2, 3, "x")
     ledger.close()
     (dawbridge_home / "outbox").mkdir()
     made_song(dawbridge_home / "outbox" / "Song")
@@ -80,7 +80,7 @@ def test_a_damaged_ledger_is_kept_under_another_name_and_a_new_one_learns_from_t
 def test_a_lost_write_ahead_log_loses_at_most_what_was_in_it(home: Path) -> None:
     """The database itself stays whole, so nothing need be set aside."""
     ledger, _ = open_ledger(folders(), home / "outbox")
-    ledger.mark_seen(Path("/in/late.wav"), 1, 2, 3, "x")
+    ledger.mark_seen(Path("/in/late.wav"), 2, 3, "x")
     log = folders().ledger.with_name("ledger.sqlite-wal")
     whole = folders().ledger.read_bytes()
     assert log.exists()
