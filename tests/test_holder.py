@@ -37,6 +37,9 @@ def test_a_second_daemon_is_refused_and_told_who_runs(
     monkeypatch.setattr(holder, "LOOK_S", 0.05)
     with the_lock():
         (folders().state / "daemon.json").write_text('{"pid": 4711}')
-        with pytest.raises(LedgerError, match=r"Another daemon \(process 4711\)") as told, only_one(folders()):
+        with (
+            pytest.raises(LedgerError, match=r"Another daemon \(process 4711\)") as told,
+            only_one(folders()),
+        ):
             pass
     assert told.value.code == "locked"
