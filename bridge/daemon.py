@@ -35,6 +35,7 @@ from bridge.names import printable
 from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
+from bridge.rebuilding import known_again
 from bridge.retrying import waits_for
 from bridge.returned import Shelf
 from bridge.types import Job, StageEvent, Transport
@@ -155,7 +156,7 @@ class Daemon:
                 async with self._taking:
                     # Between being found and now a script may have asked for this very file.
                     if not seen(found.path, found.size, found.mtime_ns):
-                        await self._enqueue(found)
+                        await self._enqueue(found, is_asked_for=False)
             except (DawbridgeError, OSError) as exc:
                 code = getattr(exc, "code", "file")
                 _end_if_damaged(exc)
@@ -168,7 +169,7 @@ class Daemon:
                 why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
                 self._refuse(Refusal(found.path, found.preset, "unexpected", why))
 
-    async def _enqueue(self, found: Found, role: str = "") -> Job:
+    async def _enqueue(self, found: Found, role: str = "", *, is_asked_for: bool = True) -> Job:
         job = await asyncio.to_thread(
             take_up,
             found.path,
@@ -185,16 +186,22 @@ class Daemon:
         ledger = self._shop.ledger
         self._let_go_if_ended(job.id)
         returned = already_returned(job, self._shop)
+        seen_as = job.id
         if job.id in self._line:
             log.info("%s is on its way already as job %s", found.path, job.id)
         elif returned is not None:
             ledger.set_source(job.id, found.path)
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
+        elif not is_asked_for and (old := known_again(job, found.mtime_ns, ledger)):
+            log.info("%s came back before the ledger was made anew", found.path)
+            for row in old:
+                ledger.set_source(row.id, found.path)
+            seen_as = next(row.id for row in old if not row.draft)
         else:
             jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
             for one in jobs:
                 self._queue(one, found.path)
-        ledger.mark_seen(found.path, found.size, found.mtime_ns, job.id)
+        ledger.mark_seen(found.path, found.size, found.mtime_ns, seen_as)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
         return job

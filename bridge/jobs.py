@@ -30,7 +30,7 @@ from bridge.joblog import JobLog, opening
 from bridge.lanes import Lane, Task
 from bridge.ledger import Ledger, utc_now
 from bridge.ledger_rows import KeptFile, Result
-from bridge.manifest import read_manifest
+from bridge.manifest import is_whole, read_manifest
 from bridge.pipeline import BOUNCE_FIELDS, KINDS, PIPELINE, LaneName, Stage, maker_of
 from bridge.presets import settings_tables
 from bridge.retrying import again_after, disk_code, waits_for
@@ -153,8 +153,7 @@ def already_returned(job: Job, shop: Workshop) -> Path | None:
     voice = manifest.voice
     if voice is not None and (voice.consent_sha256, voice.voice_sha256) not in permitted:
         return None
-    is_whole = all((folder / artifact.path).is_file() for artifact in manifest.artifacts)
-    return folder if manifest.id == job.id and is_whole else None
+    return folder if manifest.id == job.id and is_whole(folder, manifest) else None
 
 
 def _permits(job: Job, folders: Folders) -> list[Mapping[str, Any]]:

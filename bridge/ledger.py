@@ -36,6 +36,7 @@ from bridge.types import Fallback, Job, JobState, StageEvent
 KEPT_REQUESTS = 200
 BUSY_S = 5.0  # how long another process may hold the file
 ANSWER_POLL_S = 0.03
+NO_SOURCE = str(Path())  # of a job whose file nobody has found yet
 ENDED = "state NOT IN ('queued', 'running', 'waiting')"
 
 
@@ -200,6 +201,13 @@ class Ledger:
     def count_ended(self) -> int:
         """How many jobs on the list have ended."""
         return int(self._query(f"SELECT COUNT(*) FROM jobs WHERE {ENDED}")[0][0])
+
+    def learned(self, name: str, sha256: str) -> tuple[JobRow, ...]:
+        """The jobs of this bounce that are known from the outbox alone, see `rebuilding`: no file was found since."""
+        rows = self._query(
+            "SELECT * FROM jobs WHERE source=? AND name=? AND bounce IS NOT NULL", NO_SOURCE, name
+        )
+        return tuple(job_row(row) for row in rows if stored_job(row).bounce.sha256 == sha256)
 
     def set_source(self, job_id: str, source: Path) -> None:
         """The job's bounce was found here just now."""

@@ -154,10 +154,13 @@ def _published_before(
     while (folder := outbox / _folder_name(song, revision)).exists():
         with contextlib.suppress(ManifestError):
             told = manifest.read_manifest(folder)
-            is_whole = all((folder / artifact.path).is_file() for artifact in told.artifacts)
             bad_then = {stage.stage for stage in told.stages if stage.state in BAD}
             is_same = (told.id, told.voice, bad_then) == (record["id"], voice, bad)
-            if is_same and is_whole and {artifact.name for artifact in told.artifacts} == names:
+            if (
+                is_same
+                and manifest.is_whole(folder, told)
+                and {artifact.name for artifact in told.artifacts} == names
+            ):
                 return folder, revision
         revision += 1
     return None
