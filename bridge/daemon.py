@@ -198,8 +198,7 @@ class Daemon:
                 ledger.set_source(row.id, found.path)
             seen_as = next(row.id for row in old if not row.draft)
         else:
-            jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
-            for one in jobs:
+            for one in await asyncio.to_thread(with_draft, job, self._shop, is_wanted=self._config.draft):
                 self._queue(one, found.path)
         ledger.mark_seen(found.path, found.size, found.mtime_ns, seen_as)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended

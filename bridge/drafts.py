@@ -20,11 +20,11 @@ QUICK = ("separate", "analyse", "transcribe", "export")
 """The stages of a draft, as far as the preset runs them."""
 
 
-def with_draft(job: Job, shop: Workshop) -> tuple[Job, ...]:
+def with_draft(job: Job, shop: Workshop, *, is_wanted: bool = True) -> tuple[Job, ...]:
     """The job, and before it its draft where one shortens the wait. May take a second: not on an event loop.
 
     None is made for a part or by the fast engine, where the stems are there already, or the draft itself came back;
-    one that came back is replaced all the same.
+    one that came back is replaced all the same, even if no draft `is_wanted` now.
     """
     settings = job.preset.settings.get("separate")
     if not isinstance(settings, SeparateSettings) or settings.engine == FAST or job.bounce.role != "mix":
@@ -33,7 +33,7 @@ def with_draft(job: Job, shop: Workshop) -> tuple[Job, ...]:
     best = replace(job, replaces=draft.id, created_at=utc_now())  # later, as it comes back later
     if already_returned(draft, shop):
         return (best,)
-    if has_stems(job, shop) or weights.why_unavailable(FAST, shop.folders.models):
+    if not is_wanted or has_stems(job, shop) or weights.why_unavailable(FAST, shop.folders.models):
         return (job,)
     return draft, best
 
