@@ -24,7 +24,7 @@ from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.drafts import with_draft
 from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
 from bridge.filecontrol import FileControl
-from bridge.holder import only_one
+from bridge.holder import job_runs, only_one
 from bridge.intake import free, sweep
 from bridge.jobs import CANCELLED, JobResult, Workshop, already_returned, run_job
 from bridge.ledger_rows import UNDER_WAY, JobRow, StoredJob
@@ -35,6 +35,7 @@ from bridge.names import printable
 from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
+from bridge.rebuilding import known_again
 from bridge.retrying import waits_for
 from bridge.returned import Shelf
 from bridge.types import Job, StageEvent, Transport
@@ -154,8 +155,8 @@ class Daemon:
             try:
                 async with self._taking:
                     # Between being found and now a script may have asked for this very file.
-                    if not seen(found.path, found.inode, found.size, found.mtime_ns):
-                        await self._enqueue(found)
+                    if not seen(found.path, found.size, found.mtime_ns):
+                        await self._enqueue(found, is_asked_for=False)
             except (DawbridgeError, OSError) as exc:
                 code = getattr(exc, "code", "file")
                 _end_if_damaged(exc)
@@ -168,7 +169,7 @@ class Daemon:
                 why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
                 self._refuse(Refusal(found.path, found.preset, "unexpected", why))
 
-    async def _enqueue(self, found: Found, role: str = "") -> Job:
+    async def _enqueue(self, found: Found, role: str = "", *, is_asked_for: bool = True) -> Job:
         job = await asyncio.to_thread(
             take_up,
             found.path,
@@ -183,17 +184,23 @@ class Daemon:
         for warning in job.warnings:
             self._tell({"event": "warning", "name": job.bounce.name, "detail": warning})
         ledger = self._shop.ledger
+        self._let_go_if_ended(job.id)
         returned = already_returned(job, self._shop)
+        seen_as = job.id
         if job.id in self._line:
             log.info("%s is on its way already as job %s", found.path, job.id)
         elif returned is not None:
             ledger.set_source(job.id, found.path)
             self._tell_job(JobResult(job, "done", returned, ledger.stages(job.id)))
+        elif not is_asked_for and (old := known_again(job, found.mtime_ns, ledger)):
+            log.info("%s came back before the ledger was made anew", found.path)
+            for row in old:
+                ledger.set_source(row.id, found.path)
+            seen_as = next(row.id for row in old if not row.draft)
         else:
-            jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
-            for one in jobs:
+            for one in await asyncio.to_thread(with_draft, job, self._shop, is_wanted=self._config.draft):
                 self._queue(one, found.path)
-        ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
+        ledger.mark_seen(found.path, found.size, found.mtime_ns, seen_as)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
         return job
@@ -266,12 +273,14 @@ class Daemon:
         how, job = self._line.cancel(job_id)
         if job is not None:
             self._waiting.over(job_id)
-            self._shop.ledger.set_state(job_id, "cancelled", detail=CANCELLED)
+            if not job_runs(self._shop.folders, job_id):  # else the ledger tells how it goes there
+                self._shop.ledger.set_state(job_id, "cancelled", detail=CANCELLED)
             self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
         return how
 
     async def _retry(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         row = self._row(body["job"])
+        self._let_go_if_ended(row.id)
         if self._line.wake(row.id) or self._waiting.wake(row.id):
             return {"job": row.id, "state": "queued"}
         if row.id in self._line:
@@ -283,6 +292,12 @@ class Daemon:
             self._queue(_restore(stored), stored.source)
             return {"job": row.id, "state": "queued"}
         return await self._take_again(row)
+
+    def _let_go_if_ended(self, job_id: str) -> None:
+        """Another process may have ended a job that rested here: then it is under way no more."""
+        row = self._shop.ledger.job(job_id)
+        if row is not None and row.state not in UNDER_WAY:
+            self._line.cancel(job_id)
 
     async def _take_again(self, row: JobRow) -> Mapping[str, Any]:
         """Our copy is gone, or there never was one: read the file itself, as if for the first time."""

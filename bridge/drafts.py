@@ -20,19 +20,22 @@ QUICK = ("separate", "analyse", "transcribe", "export")
 """The stages of a draft, as far as the preset runs them."""
 
 
-def with_draft(job: Job, shop: Workshop) -> tuple[Job, ...]:
+def with_draft(job: Job, shop: Workshop, *, is_wanted: bool = True) -> tuple[Job, ...]:
     """The job, and before it its draft where one shortens the wait. May take a second: not on an event loop.
 
-    None is made for a part or by the fast engine, where the stems are there already, or the draft itself came back.
+    None is made for a part or by the fast engine, where the stems are there already, or the draft itself came back;
+    one that came back is replaced all the same, even if no draft `is_wanted` now.
     """
     settings = job.preset.settings.get("separate")
     if not isinstance(settings, SeparateSettings) or settings.engine == FAST or job.bounce.role != "mix":
         return (job,)
-    if has_stems(job, shop) or weights.why_unavailable(FAST, shop.folders.models):
-        return (job,)
     draft = _draft_of(job, settings, shop)
     best = replace(job, replaces=draft.id, created_at=utc_now())  # later, as it comes back later
-    return (best,) if already_returned(draft, shop) else (draft, best)
+    if already_returned(draft, shop):
+        return (best,)
+    if not is_wanted or has_stems(job, shop) or weights.why_unavailable(FAST, shop.folders.models):
+        return (job,)
+    return draft, best
 
 
 def _draft_of(job: Job, settings: SeparateSettings, shop: Workshop) -> Job:

@@ -13,10 +13,12 @@ import filelock
 from bridge.config import Folders
 from bridge.errors import LedgerError
 
+LOOK_S, POLL_S = 1.0, 0.02
+
 
 @contextlib.contextmanager
 def only_one(folders: Folders) -> Iterator[None]:
-    """Hold the state folder.
+    """Hold the state folder. May wait a second: whoever looks whether it is held holds it for a moment.
 
     Raises:
         LedgerError: another daemon does (`locked`).
@@ -25,7 +27,7 @@ def only_one(folders: Folders) -> Iterator[None]:
     holder = folders.state / "daemon.json"
     lock = filelock.FileLock(_lock_path(folders))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_S, poll_interval=POLL_S)
     except filelock.Timeout:
         raise LedgerError(
             f"Another daemon (process {_pid(holder)}) holds {folders.state}. Stop it first, or use it.",
@@ -52,6 +54,16 @@ def another_daemon_runs(folders: Folders) -> bool:
 def jobs_run(folders: Folders) -> bool:
     """Whether any process runs a job of this state folder now: the daemon, or `dawbridge process`."""
     return any(is_held(path) for path in job_locks(folders).glob("*.lock"))
+
+
+def job_runs(folders: Folders, job_id: str) -> bool:
+    """Whether any process runs this job now."""
+    return is_held(job_lock(folders, job_id))
+
+
+def job_lock(folders: Folders, job_id: str) -> Path:
+    """The lock of a job, held while it runs."""
+    return job_locks(folders) / f"{job_id}.lock"
 
 
 def job_locks(folders: Folders) -> Path:

@@ -25,12 +25,12 @@ import filelock
 
 from bridge.config import Folders
 from bridge.errors import Cancelled, DawbridgeError, LedgerError, Refused, StageError, Waits
-from bridge.holder import job_locks
+from bridge.holder import job_lock
 from bridge.joblog import JobLog, opening
 from bridge.lanes import Lane, Task
 from bridge.ledger import Ledger, utc_now
 from bridge.ledger_rows import KeptFile, Result
-from bridge.manifest import read_manifest
+from bridge.manifest import is_whole, read_manifest
 from bridge.pipeline import BOUNCE_FIELDS, KINDS, PIPELINE, LaneName, Stage, maker_of
 from bridge.presets import settings_tables
 from bridge.retrying import again_after, disk_code, waits_for
@@ -40,6 +40,7 @@ from bridge.types import Artifact, Bounce, Fallback, Job, JobState, Made, Preset
 ID_HEX_DIGITS = 12
 WAIT_S = 0.3
 CANCELLED = "cancelled; finished stages are kept"
+ELSEWHERE = "Another process (`dawbridge process`) runs this job. It goes on here once that has ended."
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +153,7 @@ def already_returned(job: Job, shop: Workshop) -> Path | None:
     voice = manifest.voice
     if voice is not None and (voice.consent_sha256, voice.voice_sha256) not in permitted:
         return None
-    is_whole = all((folder / artifact.path).is_file() for artifact in manifest.artifacts)
-    return folder if manifest.id == job.id and is_whole else None
+    return folder if manifest.id == job.id and is_whole(folder, manifest) else None
 
 
 def _permits(job: Job, folders: Folders) -> list[Mapping[str, Any]]:
@@ -171,10 +171,17 @@ async def run_job(
     """Run every stage the preset asks for. Never raises for what a stage does: the result says it.
 
     Where a disk is full or away, a `patient` run ends as `waiting`, to be run again later: finished stages are
-    kept and nothing is published; any other fails that stage and returns the rest. One process at a time runs a job: a second one waits, shows the first one's progress, and returns
-    its folder. `on_event` is called on the event loop's thread.
+    kept and nothing is published; any other fails that stage and returns the rest. One process at a time runs a job: a
+    second one waits, shows the first one's progress, and returns its folder; what was cancelled there is cancelled
+    here too. `on_event` is called on the event loop's thread.
+
+    Raises:
+        Waits: another process runs the job, and this run is `patient`; what the ledger says of the job stays.
     """
-    async with _alone(job, shop, on_event, cancel):
+    async with _alone(job, shop, on_event, cancel, patient):
+        row = shop.ledger.job(job.id)
+        if row is not None and row.state == "cancelled":  # by the process that ran it till now
+            return JobResult(job, "cancelled", None, shop.ledger.stages(job.id), CANCELLED)
         returned = already_returned(job, shop)
         if returned is not None:
             stages = shop.ledger.stages(job.id)
@@ -212,19 +219,23 @@ async def run_job(
 
 
 @asynccontextmanager
-async def _alone(job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event) -> AsyncIterator[None]:
+async def _alone(
+    job: Job, shop: Workshop, on_event: OnEvent, cancel: threading.Event, patient: bool
+) -> AsyncIterator[None]:
     """Hold the job's lock, which the system frees with the process that held it, however it ended."""
-    folder = job_locks(shop.folders)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / f"{job.id}.lock")
+    path = job_lock(shop.folders, job.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
     told: dict[str, StageEvent] = {}
-    while True:
+    for failures in itertools.count():
         try:
             lock.acquire(timeout=0)
             break
         except filelock.Timeout:
             if cancel.is_set():
                 raise Cancelled(CANCELLED) from None
+            if patient and failures:  # more than a look at it: who holds it may take hours, or be stopped
+                raise Waits(ELSEWHERE, "busy") from None
             for event in shop.ledger.stages(job.id):
                 if told.get(event.stage) != event:
                     told[event.stage] = event

@@ -36,6 +36,7 @@ from bridge.types import Fallback, Job, JobState, StageEvent
 KEPT_REQUESTS = 200
 BUSY_S = 5.0  # how long another process may hold the file
 ANSWER_POLL_S = 0.03
+NO_SOURCE = str(Path())  # of a job whose file nobody has found yet
 ENDED = "state NOT IN ('queued', 'running', 'waiting')"
 
 
@@ -201,6 +202,13 @@ class Ledger:
         """How many jobs on the list have ended."""
         return int(self._query(f"SELECT COUNT(*) FROM jobs WHERE {ENDED}")[0][0])
 
+    def learned(self, name: str, sha256: str) -> tuple[JobRow, ...]:
+        """The jobs of this bounce that are known from the outbox alone, see `rebuilding`: no file was found since."""
+        rows = self._query(
+            "SELECT * FROM jobs WHERE source=? AND name=? AND bounce IS NOT NULL", NO_SOURCE, name
+        )
+        return tuple(job_row(row) for row in rows if stored_job(row).bounce.sha256 == sha256)
+
     def set_source(self, job_id: str, source: Path) -> None:
         """The job's bounce was found here just now."""
         self._execute("UPDATE jobs SET source=? WHERE id=?", printable(source), job_id)
@@ -276,19 +284,19 @@ class Ledger:
         """Let a file count as new; whether it was seen."""
         return bool(self._query("DELETE FROM seen WHERE path = ? RETURNING path", printable(path)))
 
-    def mark_seen(self, path: Path, inode: int, size: int, mtime_ns: int, job_id: str) -> None:
-        """Remember that this very file was taken up, so that a restart does not take it again."""
-        self._execute(
-            "INSERT OR REPLACE INTO seen VALUES (?,?,?,?,?)", printable(path), inode, size, mtime_ns, job_id
-        )
+    def mark_seen(self, path: Path, size: int, mtime_ns: int, job_id: str) -> None:
+        """Remember that this very file was taken up, so that a restart does not take it again.
 
-    def is_seen(self, path: Path, inode: int, size: int, mtime_ns: int) -> bool:
+        Not by its inode: FAT, exFAT and some shares number their files anew each time they are mounted.
+        """
+        self._execute("INSERT OR REPLACE INTO seen VALUES (?,?,?,?)", printable(path), size, mtime_ns, job_id)
+
+    def is_seen(self, path: Path, size: int, mtime_ns: int) -> bool:
         """Whether this very file was taken up before."""
         return bool(
             self._query(
-                "SELECT 1 FROM seen WHERE path=? AND inode=? AND size=? AND mtime_ns=?",
+                "SELECT 1 FROM seen WHERE path=? AND size=? AND mtime_ns=?",
                 printable(path),
-                inode,
                 size,
                 mtime_ns,
             )

@@ -40,6 +40,14 @@ ALTER TABLE jobs ADD COLUMN track TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN draft INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
 """,
+    """
+CREATE TABLE seen_files (
+  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, job_id TEXT NOT NULL
+);
+INSERT INTO seen_files SELECT path, size, mtime_ns, job_id FROM seen;
+DROP TABLE seen;
+ALTER TABLE seen_files RENAME TO seen;
+""",
 )
 """Each one brings a ledger from the schema before it to the next. What has been released is never edited."""
 SCHEMA_VERSION = len(SCHEMAS)

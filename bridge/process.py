@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import folders, load_config
+from bridge.drafts import with_draft
 from bridge.errors import ConfigError, ControlError
 from bridge.intake import free
 from bridge.jobs import JobResult, OnEvent, Workshop, already_returned, run_job
@@ -43,6 +44,7 @@ async def process_file(
         returned = already_returned(job, shop)
         if returned is not None:
             return JobResult(job, "done", returned, shop.ledger.stages(job.id))
+        (job,) = await asyncio.to_thread(with_draft, job, shop, is_wanted=False)
         return await _run(job, song.absolute(), shop, on_event)
 
 

@@ -15,6 +15,7 @@ from bridge.config import Folders
 from bridge.errors import LedgerError, ManifestError
 from bridge.holder import another_daemon_runs, jobs_run
 from bridge.ledger import Ledger
+from bridge.ledger_rows import JobRow
 from bridge.types import Bounce, Job, Preset, StageEvent
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,32 @@ def learn(ledger: Ledger, outbox: Path, spool: Path) -> int:
     for folder in _folders(outbox):
         try:
             told = manifest.read_manifest(folder)
-        except ManifestError as exc:
-            log.info("nothing is learned from %s: %s", folder, exc.message)
+            _enter(ledger, told, folder, spool)
+        except (ManifestError, UnicodeError) as exc:  # the ledger takes text alone
+            log.info("nothing is learned from %s: %s", folder, exc)
             continue
-        _enter(ledger, told, folder, spool)
         count += 1
     return count
+
+
+def known_again(job: Job, changed_ns: int, ledger: Ledger) -> tuple[JobRow, ...]:
+    """What stands whole in the outbox of the bounce that was just found, where a new ledger has learned it from there.
+
+    Its id may have been another one: the tempo may have been the DAW's, preset or role asked for, a stage older. A
+    file that was changed since the song was made is no old one, and a draft alone still waits for its best.
+    """
+    whole = [row for row in ledger.learned(job.bounce.name, job.bounce.sha256) if _stands(row, changed_ns)]
+    same = [row for row in whole if row.preset == job.preset.name] or whole
+    return tuple(same) if any(not row.draft for row in same) else ()
+
+
+def _stands(row: JobRow, changed_ns: int) -> bool:
+    folder = Path(str(row.folder))
+    try:
+        made_ns = datetime.fromisoformat(row.created_at).timestamp() * 1e9
+        return made_ns >= changed_ns and manifest.is_whole(folder, manifest.read_manifest(folder))
+    except (ManifestError, ValueError):
+        return False
 
 
 def _enter(ledger: Ledger, told: manifest.Manifest, folder: Path, spool: Path) -> None:

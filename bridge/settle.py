@@ -18,12 +18,17 @@ class Stamp:
 
     size: int
     mtime_ns: int
-    inode: int
+    inode: int  # tells a rename over it; means nothing once its disk was mounted anew
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stamp:
         """From a stat result."""
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+    @property
+    def known_by(self) -> tuple[int, int]:
+        """What a file is known again by, once it was dealt with."""
+        return self.size, self.mtime_ns
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Settler:
         self._incomplete_s = incomplete_s
         self._incomplete = incomplete
         self._pending: dict[Path, _Pending] = {}
-        self._finished: dict[Path, Stamp] = {}
+        self._finished: dict[Path, tuple[int, int]] = {}
 
     @property
     def pending(self) -> tuple[Path, ...]:
@@ -74,14 +79,14 @@ class Settler:
     def knows(self, path: Path, stamp: Stamp) -> bool:
         """Whether the file was observed before, just as it is now."""
         pending = self._pending.get(path)
-        return self._finished.get(path) == stamp or (pending is not None and pending.stamp == stamp)
+        return self._finished.get(path) == stamp.known_by or (pending is not None and pending.stamp == stamp)
 
     def observe(self, path: Path, stamp: Stamp | None, now_s: float) -> Verdict | None:
         """Feed one look at a file; `stamp` None means that it is gone. A verdict is given once per change."""
         if stamp is None:
             self.forget(path)
             return None
-        if self._finished.get(path) == stamp:
+        if self._finished.get(path) == stamp.known_by:
             return None
         file = self._pending.get(path)
         if file is None or file.stamp != stamp:
@@ -95,7 +100,7 @@ class Settler:
     def finish(self, path: Path, stamp: Stamp) -> None:
         """Take the file as dealt with until it changes."""
         self._pending.pop(path, None)
-        self._finished[path] = stamp
+        self._finished[path] = stamp.known_by
 
     def forget(self, path: Path) -> None:
         """Take the file as never seen."""

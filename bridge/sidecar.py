@@ -17,6 +17,7 @@ from typing import Any
 from bridge.atomic import replacing
 from bridge.contracts import read_contract
 from bridge.errors import SidecarError
+from bridge.names import printable
 from bridge.settings import setting
 from bridge.types import Role
 
@@ -119,5 +120,8 @@ def _check_texts(path: Path, sidecar: Sidecar) -> None:
     if sidecar.key and not KEY.fullmatch(sidecar.key):
         raise SidecarError(f"{path}: key = {sidecar.key[:80]!r} must be like 'C major' or 'F# minor'.")
     for key in ("project", "track"):
-        if len(getattr(sidecar, key)) > MAX_TEXT:
+        value = getattr(sidecar, key)
+        if len(value) > MAX_TEXT:
             raise SidecarError(f"{path}: {key} is longer than {MAX_TEXT} characters. Shorten it.")
+        if printable(value) != value:  # JSON can say half a character; no file and no ledger can keep it
+            raise SidecarError(f"{path}: {key} = {printable(value[:80])!r} holds what is no text. {REMEDY}")

@@ -45,23 +45,14 @@ class Store:
         digest = content_sha256(made)
         target = self.path_of(digest, made.suffix if made.is_file() else "")
         target.parent.mkdir(exist_ok=True)
-        if target.exists() and content_sha256(target) == digest:
-            return Artifact(name, kind, target, digest)
-        if target.exists():
-            discard(target)
-        made.replace(target)
+        if not _is_there(target, digest):
+            made.replace(target)
         return Artifact(name, kind, target, digest)
 
     def find(self, name: str, kind: ArtifactKind, sha256: str, suffix: str) -> Artifact | None:
         """The artifact, if it is there and its content still has this digest; else None."""
         path = self.path_of(sha256, suffix)
-        if not path.exists():
-            return None
-        if content_sha256(path) != sha256:
-            discard(path)
-            return None
-        os.utime(path)  # trim() removes what was longest unused
-        return Artifact(name, kind, path, sha256)
+        return Artifact(name, kind, path, sha256) if _is_there(path, sha256) else None
 
     def path_of(self, sha256: str, suffix: str) -> Path:
         """Where content of this digest lies or would lie."""
@@ -98,6 +89,21 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 entries.append((path.lstat().st_mtime, size_bytes(path), path))
         return entries
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    """Whether an artifact is whole, and then used just now; one that is damaged is removed.
+
+    Another process may trim at any time: what vanishes meanwhile was never there.
+    """
+    try:
+        os.utime(path)  # trim() removes what was longest unused
+        if content_sha256(path) == sha256:
+            return True
+        discard(path)
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def sweep_old(folder: Path, older_than_s: float = LEFTOVER_S) -> None:

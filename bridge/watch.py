@@ -51,13 +51,12 @@ class WatchFolder:
 
 @dataclass(frozen=True)
 class Found:
-    """A file that has settled. Inode, size and time of change are what `seen` is asked with next time."""
+    """A file that has settled. Size and time of change are what `seen` is asked with next time."""
 
     path: Path
     inbox: Path
     role: str  # of the subfolder or the watched folder; "" where neither says
     preset: str
-    inode: int
     size: int
     mtime_ns: int
 
@@ -96,7 +95,7 @@ class Watcher:
         *,
         settle_s: float,
         rescan_s: float,
-        seen: Callable[[Path, int, int, int], bool],
+        seen: Callable[[Path, int, int], bool],
         on_found: Callable[[Found], object],
         on_refused: Callable[[Refusal], object],
         outbox: Path,
@@ -104,7 +103,7 @@ class Watcher:
         incomplete_s: float = INCOMPLETE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seen(path, inode, size, mtime_ns)` says whether a file was dealt with in an earlier run.
+        """`seen(path, size, mtime_ns)` says whether a file was dealt with in an earlier run.
 
         Raises:
             ConfigError: an inbox is the outbox, lies inside it, or is watched twice.
@@ -297,7 +296,7 @@ class Watcher:
             log.exception("the refusal could not be passed on: %s", reason)
 
     def _was_seen(self, path: Path, found: Stamp) -> bool:
-        return name_trouble(path) is None and self._seen(path, found.inode, found.size, found.mtime_ns)
+        return name_trouble(path) is None and self._seen(path, found.size, found.mtime_ns)
 
     def _tell(self, verdict: Verdict, place: _Place) -> None:
         path, stamp = verdict.path, verdict.stamp
@@ -352,7 +351,7 @@ def _incomplete(path: Path) -> str | None:
 
 
 def _found(path: Path, place: _Place, stamp: Stamp) -> Found:
-    return Found(path, place.watch.inbox, place.role, place.preset, stamp.inode, stamp.size, stamp.mtime_ns)
+    return Found(path, place.watch.inbox, place.role, place.preset, stamp.size, stamp.mtime_ns)
 
 
 def _is_our_own(path: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ def revise(
 
 def _bounce_again(stored: StoredJob, shop: Workshop) -> Bounce:
     """The job's bounce with a copy in the spool, read again from its source where that is gone."""
-    if stored.bounce.path.exists():
+    with suppress(FileNotFoundError):
+        os.utime(stored.bounce.path)  # `intake.free` leaves it, though an earlier take of it ends just now
         return stored.bounce
     if not stored.source.is_file():
         raise ControlError(f"{stored.source} is gone. Put it back, then ask again.", "gone")

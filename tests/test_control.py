@@ -7,14 +7,19 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
+from bridge import retrying
 from bridge.config import folders
 from bridge.control import Control, require_daemon
 from bridge.errors import ControlError, UsageError
+from bridge.holder import job_lock
 from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
 from bridge.line import Line
@@ -23,7 +28,7 @@ from bridge.types import Bounce, Job, Preset, Transport
 from tests import fakes
 from tests.fakes import FakeSettings
 from tests.returned_song import made_song
-from tests.running_queue import RATE_HZ, WAIT_S, refused, running, use_fake_stages
+from tests.running_queue import RATE_HZ, WAIT_S, Running, refused, running, use_fake_stages
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +79,52 @@ def test_a_job_of_another_process_is_left_to_it(dawbridge_home: Path) -> None:
             code, message = refused(lambda call=call: call(job.id))  # type: ignore[misc]
             assert (code, "another process" in message) == ("elsewhere", True)
         daemon.ledger.remove_job(job.id)
+
+
+@contextmanager
+def running_beside_a_process(home: Path) -> Iterator[tuple[Running, str, filelock.BaseFileLock]]:
+    """A daemon, and a job that a `dawbridge process` began before it came and runs until the lock is released."""
+    with running(home) as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "done")
+        daemon.ledger.begin(job_id)
+    lock = filelock.FileLock(job_lock(folders(), job_id))
+    with lock, running(home) as daemon:
+        fakes.calls.clear()
+        yield daemon, job_id, lock
+
+
+def test_other_jobs_pass_one_that_another_process_runs_and_what_is_cancelled_there_is_not_run_here(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "REST_S", 0.5)
+    with running_beside_a_process(dawbridge_home) as (daemon, job_id, lock):
+        daemon.drop("Other.wav", seed=1)
+        daemon.wait_for("Other.wav", "done")
+        assert daemon.states()["Song.wav"] == "running"
+        daemon.ledger.set_state(job_id, "cancelled")
+        lock.release()
+        daemon.wait(lambda: any(told.get("state") == "cancelled" for told in daemon.told), "cancelled")
+        assert daemon.states()["Song.wav"] == "cancelled"
+        assert fakes.calls.count("separate") == 1  # for the other one
+
+
+def test_what_another_process_cancelled_can_be_retried_at_once(dawbridge_home: Path) -> None:
+    with running_beside_a_process(dawbridge_home) as (daemon, job_id, lock):
+        daemon.wait(lambda: any(told["event"] == "waiting" for told in daemon.told), "waiting")
+        daemon.ledger.set_state(job_id, "cancelled")
+        lock.release()
+        daemon.control.retry(job_id)
+        daemon.wait_for("Song.wav", "done")
+
+
+def test_to_call_off_here_what_another_process_runs_leaves_what_is_known_of_it(dawbridge_home: Path) -> None:
+    with running_beside_a_process(dawbridge_home) as (daemon, job_id, _lock):
+        daemon.wait(lambda: any(told["event"] == "waiting" for told in daemon.told), "waiting")
+        assert daemon.control.cancel(job_id)["state"] == "cancelled"
+        assert daemon.states()["Song.wav"] == "running"
+        assert refused(lambda: daemon.control.cancel(job_id))[0] == "elsewhere"
+        daemon.ledger.remove_job(job_id)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import io
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bridge import manifest, retrying, weights
+from bridge import manifest, process, retrying, weights
 from bridge.audio import Samples
 from bridge.config import folders
 from bridge.errors import StageError
@@ -21,6 +24,7 @@ from bridge.rebuilding import learn
 from bridge.stages import separate
 from bridge.terminal import job_table, narrator
 from bridge.types import ModelRef, Stem
+from bridge.workshop import open_workshop
 from tests.running_queue import Running, running
 from tests.test_daemon import RunningDaemon, export_from_daw
 from tests.test_htdemucs import put_model
@@ -227,6 +231,31 @@ def test_a_best_that_fails_leaves_the_draft_and_a_retry_makes_no_other(
         assert best["replaces"] == jobs(daemon, True)[0]["id"]
         assert published(daemon) == ["Song", "Song (2)"]
     assert engines.ran.count("spleeter") == 1
+
+
+@pytest.mark.parametrize("how", ["dropped again", "retried", "processed"])
+def test_a_best_that_was_called_off_once_its_stems_were_kept_still_replaces_its_draft(
+    engines: Engines, dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(process, "open_workshop", functools.partial(open_workshop, inline=True))
+    with running(dawbridge_home, "stems_only") as daemon:
+        song = daemon.drop("Song.wav")
+        best = until(daemon, "done", draft=False)
+        shutil.rmtree(best["folder"])
+        daemon.ledger.set_state(best["id"], "cancelled")
+        if how == "retried":
+            daemon.control.retry(best["id"])
+        elif how == "processed":
+            work = process.process_file(song, daemon.outbox, "stems_only", "", {}, lambda _: None)
+            assert asyncio.run(work).state == "done"
+        else:
+            daemon.drop("Song.wav")
+        again = until(daemon, "done", draft=False)
+        draft = jobs(daemon, True)[0]["id"]
+        assert (again["id"], again["replaces"]) == (best["id"], draft)
+        assert manifest.read_manifest(daemon.outbox / "Song (2)").replaces == draft
+        assert published(daemon) == ["Song", "Song (2)"]
+    assert engines.ran == ["spleeter", "htdemucs"]
 
 
 def test_drafts_go_first_and_calling_off_the_best_calls_off_its_draft(

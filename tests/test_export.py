@@ -310,6 +310,18 @@ def test_a_folder_that_lost_a_file_is_published_again_beside_it(tmp_path: Path) 
     assert manifest.verify(second) == ()
 
 
+def test_a_retry_in_which_a_stage_no_longer_fails_comes_back_beside_the_poorer_folder(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    grid, desk.artifacts["grid"] = desk.artifacts["grid"], None
+    desk.stage_state = "failed"
+    poorer = desk.export()
+    assert desk.export() == poorer  # failed again in the same way: nothing new to bring
+    desk.artifacts["grid"], desk.stage_state = grid, "done"
+    better = desk.export()
+    assert [manifest.read_manifest(folder).tempo is None for folder in (poorer, better)] == [True, False]
+    assert better.name == "Song (2)" and desk.export() == better
+
+
 def test_a_job_that_could_do_nothing_leaves_no_folder(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     for name in desk.artifacts.keys() - {"grid"}:

@@ -15,7 +15,8 @@ import pytest
 
 from bridge import jobs, lanes, retrying
 from bridge.config import Folders
-from bridge.errors import Cancelled, LedgerError, WorkerDied
+from bridge.errors import Cancelled, LedgerError, Waits, WorkerDied
+from bridge.holder import job_lock
 from bridge.jobs import JobResult, already_returned, run_job
 from bridge.ledger import Ledger, utc_now
 from bridge.manifest import Manifest, ManifestBounce, ManifestVoice, Software, write_manifest
@@ -245,6 +246,40 @@ def test_a_second_process_waits_for_the_first_and_shows_its_progress(homes: Fold
             return await waiting
 
     assert asyncio.run(go()).state == "done"
+
+
+def test_a_patient_run_does_not_queue_behind_another_process_and_leaves_its_row(
+    homes: Folders, tmp_path: Path
+) -> None:
+    async def go() -> None:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            shop.ledger.begin(job.id)
+            job_lock(homes, job.id).parent.mkdir()
+            with filelock.FileLock(job_lock(homes, job.id)), pytest.raises(Waits) as told:
+                work = run_job(job, shop, lambda event: None, threading.Event(), patient=True)
+                await asyncio.wait_for(work, 5.0)
+            row = shop.ledger.job(job.id)
+            assert row is not None
+            assert (told.value.code, row.state, calls) == ("busy", "running", [])
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_was_cancelled_in_the_process_that_ran_it_is_not_begun_again_by_the_next(
+    homes: Folders, tmp_path: Path, patient: bool
+) -> None:
+    async def go() -> JobResult:
+        async with open_workshop(homes, inline=True) as shop:
+            job = make_job(tmp_path)
+            shop.ledger.add_job(job, job.bounce.path)
+            shop.ledger.set_state(job.id, "cancelled")
+            return await run_job(job, shop, lambda event: None, threading.Event(), patient=patient)
+
+    result = asyncio.run(go())
+    assert (result.state, calls) == ("cancelled", [])
 
 
 def test_a_cancel_is_heard_while_another_process_runs_the_job(homes: Folders, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_what_an_older_dawbridge_knew_is_known(tmp_path: Path, version: int) -> 
         one[: one.rindex(")")] + columns + ")" if one.startswith("INSERT INTO jobs") else one
         for one in FIRST_DATA
     )
+    if version >= 5:
+        data = tuple(one.replace("7, 8, 9", "8, 9") for one in data)
     as_of(path, version, data)
     ledger = Ledger(path)
     assert not ledger.is_new
@@ -63,7 +65,7 @@ def test_what_an_older_dawbridge_knew_is_known(tmp_path: Path, version: int) -> 
     assert [(event.stage, event.made) for event in ledger.stages("abc")] == [("separate", ("stems",))]
     result = ledger.find_result("key")
     assert result is not None and result.files == (KeptFile("stems", "aa", ""),)
-    assert ledger.is_seen(Path("/in/Song.wav"), 7, 8, 9)
+    assert ledger.is_seen(Path("/in/Song.wav"), 8, 9)
     assert ledger.answer_of(ledger.request("daemon", {"name": "x"})) is None
     ledger.close()
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
 
+from bridge import manifest
 from bridge.config import folders
 from bridge.errors import LedgerError
 from bridge.holder import is_held, job_locks, only_one
-from bridge.ledger import Ledger
+from bridge.ledger import Ledger, utc_now
 from bridge.ledger_schema import SCHEMA_VERSION
 from bridge.rebuilding import open_ledger
+from bridge.store import file_sha256
+from tests import fakes
 from tests.returned_song import made_song
+from tests.running_queue import Running, running, use_fake_stages
 
 
 def garbage(path: Path) -> None:
@@ -48,7 +55,7 @@ def home(dawbridge_home: Path) -> Path:
     """A home with a ledger that knows something, and an outbox with one song."""
     ledger = Ledger(folders().ledger)
     for number in range(200):
-        ledger.mark_seen(Path(f"/in/{number}.wav"), 1, 2, 3, "x")
+        ledger.mark_seen(Path(f"/in/{number}.wav"), 2, 3, "x")
     ledger.close()
     (dawbridge_home / "outbox").mkdir()
     made_song(dawbridge_home / "outbox" / "Song")
@@ -80,7 +87,7 @@ def test_a_damaged_ledger_is_kept_under_another_name_and_a_new_one_learns_from_t
 def test_a_lost_write_ahead_log_loses_at_most_what_was_in_it(home: Path) -> None:
     """The database itself stays whole, so nothing need be set aside."""
     ledger, _ = open_ledger(folders(), home / "outbox")
-    ledger.mark_seen(Path("/in/late.wav"), 1, 2, 3, "x")
+    ledger.mark_seen(Path("/in/late.wav"), 2, 3, "x")
     log = folders().ledger.with_name("ledger.sqlite-wal")
     whole = folders().ledger.read_bytes()
     assert log.exists()
@@ -121,3 +128,63 @@ def test_to_look_whether_a_lock_is_held_leaves_its_age(home: Path) -> None:
     assert lock.stat().st_mtime == 1_000_000
     with filelock.FileLock(lock):
         assert is_held(lock)
+
+
+@pytest.fixture
+def inbox(dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An inbox with a bounce that was dropped while a ledger knew it."""
+    use_fake_stages(monkeypatch)
+    return Running(dawbridge_home, "quick", 0.1, True).drop("Song.wav").parent
+
+
+def came_back(home: Path, sha256: str, **changes: Any) -> Path:
+    """Its song in the outbox, under an id that nobody can work out any more; then the ledger is lost."""
+    folder = made_song(home / "outbox" / "Song")
+    told = manifest.read_manifest(folder)
+    bounce = replace(told.bounce, sha256=sha256)
+    manifest.write_manifest(folder, replace(told, bounce=bounce, created_at=utc_now(), **changes))
+    for path in folders().state.glob("ledger.sqlite*"):
+        path.unlink()
+    open_ledger(folders(), home / "outbox")[0].close()
+    return folder
+
+
+def test_what_came_back_before_the_ledger_was_lost_is_not_made_again_whatever_its_id(
+    dawbridge_home: Path, inbox: Path
+) -> None:
+    folder = came_back(dawbridge_home, file_sha256(inbox / "Song.wav"))
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Zwei.wav", seed=1)
+        daemon.wait_for("Zwei.wav", "done")
+        row = daemon.ledger.job("x")
+        assert row is not None
+        assert (row.source, row.state, row.folder) == (str(inbox / "Song.wav"), "done", str(folder))
+        assert (row.source, "x") in [(seen.path, seen.job_id) for seen in daemon.ledger.seen()]
+        assert "Song.wav" not in {told.get("name") for told in daemon.told}
+        assert fakes.calls.count("separate") == 1
+        answer = daemon.control.take(str(inbox / "Song.wav"), preset="quick")  # asked for, it is made
+        daemon.wait(lambda: daemon.control.job(answer["job"])["state"] == "done", "another one")
+
+
+@pytest.mark.parametrize("why", ["other audio", "changed since", "a file is gone", "a draft alone"])
+def test_a_bounce_whose_song_does_not_stand_there_whole_is_made(
+    dawbridge_home: Path, inbox: Path, why: str
+) -> None:
+    bounce = inbox / "Song.wav"
+    sha256 = "0" * 64 if why == "other audio" else file_sha256(bounce)
+    folder = came_back(dawbridge_home, sha256, draft=why == "a draft alone")
+    if why == "changed since":
+        os.utime(bounce)
+    if why == "a file is gone":
+        next(folder.glob("*.mid")).unlink()
+    with running(dawbridge_home) as daemon:
+        daemon.wait(lambda: fakes.calls.count("separate") == 1, "the song, made again")
+
+
+def test_a_manifest_that_holds_no_text_is_passed_over(home: Path) -> None:
+    path = home / "outbox" / "Song" / "manifest.json"
+    path.write_text(path.read_text().replace('"Song.wav"', '"Song\\ud800.wav"'))
+    shutil.rmtree(folders().state)
+    ledger, _ = open_ledger(folders(), home / "outbox")
+    assert ledger.jobs() == ()
+    ledger.close()

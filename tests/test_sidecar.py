@@ -110,6 +110,8 @@ def test_a_higher_schema_is_refused(tmp_path: Path) -> None:
         ({"voice": ".hidden"}, "voice"),
         ({"voice": "x" * 65}, "voice"),
         ({"project": "x" * 501}, "project is longer than 500"),
+        ({"project": "My \ud83d song"}, r"project = 'My .*ud83d song' holds what is no text"),
+        ({"track": "\udcff"}, "track = .* holds what is no text"),
         ([], "no JSON object"),
         ("", "no JSON"),
         ("not json", "no JSON"),

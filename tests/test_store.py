@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.store import Store, content_sha256, fsync_tree
+from bridge import store as store_module
+from bridge.store import Store, content_sha256, discard, fsync_tree
 
 
 def put(store: Store, text: str, name: str = "thing") -> Path:
@@ -63,6 +64,37 @@ def test_trim_removes_what_was_longest_unused_and_no_more_than_needed(tmp_path: 
     store.find("thing", "json", paths[0].stem, ".txt")  # used just now
     assert store.trim(2000) == 1000
     assert [path.exists() for path in paths] == [True, False, True]
+
+
+def test_what_was_made_again_just_now_is_not_what_trim_removes_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    again = put(store, "a" * 1000)
+    other = put(store, "b" * 1000)
+    os.utime(again, (1, 1))
+    os.utime(other, (1000, 1000))
+    assert put(store, "a" * 1000) == again
+    store.trim(1500)
+    assert (again.exists(), other.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_another_process_trims_while_it_is_verified_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_folder: bool
+) -> None:
+    store = Store(tmp_path)
+    with store.workdir("test") as work:
+        made = work / ("stems" if is_folder else "a.wav")
+        if is_folder:
+            made.mkdir()
+        (made / "vocals.wav" if is_folder else made).write_bytes(b"x")
+        kept = store.keep("stems", "stems", made)
+
+    def trimmed(path: Path) -> str:
+        discard(path)
+        return content_sha256(path)
+
+    monkeypatch.setattr(store_module, "content_sha256", trimmed)
+    assert store.find("stems", "stems", kept.sha256, kept.path.suffix) is None
 
 
 def test_trim_survives_what_has_vanished_or_leads_nowhere(tmp_path: Path) -> None:

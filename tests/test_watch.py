@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from bridge import watch
 from bridge.errors import ConfigError
+from bridge.ledger import Ledger
 from bridge.settle import Settler, Stamp, Verdict
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders, is_bounce_name
 from bridge.wavchunks import Bext, tag_wav
@@ -233,7 +234,7 @@ class Heard:
 def watching(
     *folders: WatchFolder,
     outbox: Path,
-    seen: Callable[[Path, int, int, int], bool] = lambda *_: False,
+    seen: Callable[[Path, int, int], bool] = lambda *_: False,
     rescan_s: float = 60.0,
     incomplete_s: float = 60.0,
     on_found: Callable[[Found], object] = lambda _: None,
@@ -484,7 +485,7 @@ def test_a_scan_that_fails_is_tried_again(
 
 def test_a_restart_does_not_take_again_what_the_ledger_knows(tmp_path: Path, inbox: Path) -> None:
     known = write_wav(inbox / "known.wav").stat()
-    ledger = {(inbox / "known.wav", known.st_ino, known.st_size, known.st_mtime_ns)}
+    ledger = {(inbox / "known.wav", known.st_size, known.st_mtime_ns)}
     with watching(WatchFolder(inbox), outbox=tmp_path / "out", seen=lambda *row: row in ledger) as (
         heard,
         watcher,
@@ -495,6 +496,38 @@ def test_a_restart_does_not_take_again_what_the_ledger_knows(tmp_path: Path, inb
         watcher.forget(inbox / "known.wav")
         heard.wait(found=2)
     assert heard.names == ["known.wav", "new.wav"]
+
+
+@pytest.mark.parametrize("more", [1, 1 << 63])
+def test_a_restart_knows_the_files_of_a_disk_that_numbers_them_anew(
+    tmp_path: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """FAT, exFAT and some shares do so at each mount, and some tell more than SQLite's 63 bits."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", seen=ledger.is_seen) as (heard, _):
+        write_wav(inbox / "known.wav")
+        heard.wait(found=1)
+        ledger.mark_seen(inbox / "known.wav", heard.found[0].size, heard.found[0].mtime_ns, "x")
+    of = Stamp.of
+    monkeypatch.setattr(Stamp, "of", lambda found: replace(of(found), inode=found.st_ino + more))
+    with watching(WatchFolder(inbox), outbox=tmp_path / "out", seen=ledger.is_seen) as (heard, _):
+        write_wav(inbox / "new.wav")
+        heard.wait(found=1)
+    assert heard.names == ["new.wav"]
+    ledger.close()
+
+
+def test_what_was_dealt_with_is_known_under_another_number_but_one_renamed_over_while_pending_begins_anew() -> (
+    None
+):
+    settler = Settler(settle_s=1.0, incomplete_s=60.0, incomplete=lambda _: None)
+    verdicts = [
+        settler.observe(SONG, Stamp(5, 7, inode), now_s / 2) for now_s, inode in enumerate([1, 1, 2, 2, 2])
+    ]
+    assert [verdict is not None for verdict in verdicts] == [False, False, False, False, True]
+    assert settler.knows(SONG, Stamp(5, 7, 3))
+    assert [settler.observe(SONG, Stamp(5, 7, 3), now_s) for now_s in (3.0, 3.5, 4.0, 4.5)] == [None] * 4
+    assert not settler.knows(SONG, Stamp(5, 8, 3))
 
 
 @pytest.mark.parametrize("polling", [False, True])

@@ -12,9 +12,10 @@ import soundfile
 
 from bridge.config import folders
 from bridge.errors import InputError, PresetError
+from bridge.intake import free
 from bridge.sidecar import Sidecar, sidecar_path, write_sidecar
 from bridge.types import Job
-from bridge.workshop import open_workshop, take_up
+from bridge.workshop import open_workshop, revise, take_up
 
 RATE_HZ = 44_100
 
@@ -49,6 +50,24 @@ def test_anything_that_changes_the_result_makes_another_job(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert take(song, **arguments).id != take(song).id
+
+
+def test_a_copy_that_another_take_needs_outlives_the_end_of_the_first(song: Path) -> None:
+    """Between the look whether it is there and the row of the other take it belongs to no job."""
+
+    async def go() -> tuple[Job, Job]:
+        async with open_workshop(folders(), inline=True) as shop:
+            first = take_up(song, shop, outbox=song.parent / "out", preset="offline")
+            shop.ledger.add_job(first, song)
+            stored = shop.ledger.stored(first.id)
+            assert stored is not None
+            return first, revise(stored, shop, overrides={"mix": {"target_lufs": -9.0}})
+
+    first, second = asyncio.run(go())
+    free(second.bounce.path, first.created_at, keep=[])
+    assert second.bounce.path.exists()
+    free(second.bounce.path, second.created_at, keep=[])
+    assert not second.bounce.path.exists()
 
 
 def test_the_sidecar_names_preset_voice_and_role(song: Path) -> None:

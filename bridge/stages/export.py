@@ -40,6 +40,7 @@ FULL_SCALE_24 = 1 << 23
 BLOCK_FRAMES = 1 << 18
 HOLDS_THE_VOICE = ("voice", "lead", "mix", "new_piece")
 GENERATED = ("new_piece", "arrangement", "arrangement_audio", "continuation", "continuation_audio")
+BAD = ("failed", "refused")  # states of a stage after which a retry may bring more
 CONTINUES = ("continuation", "continuation_audio")  # stand after the song's last bar
 
 
@@ -145,16 +146,21 @@ def _published_before(
 ) -> tuple[Path, int] | None:
     """Folder and revision where this very job came back whole already: before a kill, or a failed retry.
 
-    In another voice, or by another consent, it is not the same.
+    In another voice, by another consent, or where other stages failed or were refused, it is not the same.
     """
     voice = _manifest_voice(record)
+    bad = {event["stage"] for event in record["stages"] if event["state"] in BAD}
     revision = 1
     while (folder := outbox / _folder_name(song, revision)).exists():
         with contextlib.suppress(ManifestError):
             told = manifest.read_manifest(folder)
-            is_whole = all((folder / artifact.path).is_file() for artifact in told.artifacts)
-            is_same = told.id == record["id"] and told.voice == voice
-            if is_same and is_whole and {artifact.name for artifact in told.artifacts} == names:
+            bad_then = {stage.stage for stage in told.stages if stage.state in BAD}
+            is_same = (told.id, told.voice, bad_then) == (record["id"], voice, bad)
+            if (
+                is_same
+                and manifest.is_whole(folder, told)
+                and {artifact.name for artifact in told.artifacts} == names
+            ):
                 return folder, revision
         revision += 1
     return None
