@@ -37,6 +37,7 @@ from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
 from bridge.retrying import waits_for
 from bridge.returned import Shelf
+from bridge.telling import Tell, unfailing
 from bridge.types import Job, StageEvent, Transport
 from bridge.waiting import Waiting
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
@@ -45,8 +46,6 @@ from bridge.workshop import open_workshop, refusal_id, revise, take_up
 REPORT_HOLDS_S = 600.0  # so long the tempo that a DAW reported counts for a bounce without any
 
 log = logging.getLogger(__name__)
-
-Tell = Callable[[Mapping[str, Any]], None]
 
 
 async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
@@ -87,12 +86,12 @@ class Daemon:
     ) -> None:
         self._config = config
         self._shop = shop
-        self._tell = tell
+        self._tell = unfailing(tell)
         self._transport = transport  # what a DAW reported within so many seconds
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._line = Line()
         self._taking = asyncio.Lock()  # one file is taken up at a time
-        self._waiting = Waiting(tell)
+        self._waiting = Waiting(self._tell)
         self._answering = Answering(
             shop.ledger,
             ADDRESSEE,
