@@ -12,7 +12,8 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from bridge.names import printable
 from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
-from bridge.retrying import waits_for
+from bridge.retrying import disk_code, waits_for
 from bridge.returned import Shelf
 from bridge.telling import Tell, unfailing
 from bridge.types import Job, StageEvent, Transport
@@ -155,17 +156,15 @@ class Daemon:
                     # Between being found and now a script may have asked for this very file.
                     if not seen(found.path, found.inode, found.size, found.mtime_ns):
                         await self._enqueue(found)
-            except (DawbridgeError, OSError) as exc:
-                code = getattr(exc, "code", "file")
-                _end_if_damaged(exc)
-                if waits_for(code):
-                    self._rest_file(found, code, str(exc))
-                else:
-                    self._refuse(Refusal(found.path, found.preset, code, str(exc)))
             except Exception as exc:  # a fault in one file must not stop those behind it
-                log.exception("taking up %s failed", found.path)
-                why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
-                self._refuse(Refusal(found.path, found.preset, "unexpected", why))
+                _end_if_damaged(exc)
+                code, why = _reason(exc)
+                if code == "unexpected":
+                    log.exception("taking up %s failed", found.path)
+                if waits_for(code):
+                    self._rest_file(found, code, why)
+                else:
+                    self._refuse(Refusal(found.path, found.preset, code, why))
 
     async def _enqueue(self, found: Found, role: str = "") -> Job:
         job = await asyncio.to_thread(
@@ -218,34 +217,48 @@ class Daemon:
     async def _run_jobs(self) -> None:
         while True:
             job, cancel = await self._line.next()
-            rest = None
+            result = await self._outcome(job, cancel)
+            if result.state == "waiting":
+                seconds = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
+                self._line.ended(job)
+                self._line.rest(result.job, seconds, cancel)
+            else:
+                self._tell_job(result)
+                await self._after(result)
+                self._line.ended(job)
+
+    async def _outcome(self, job: Job, cancel: threading.Event) -> JobResult:
+        """What became of a job, whatever came up; the ledger knows it too. `waiting`: to be run again later."""
+        try:
             try:
                 result = await run_job(job, self._shop, self._tell_stage, cancel, patient=True)
-                job = result.job
-                if result.state == "waiting":
-                    rest = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
-                else:
-                    self._tell_job(result)
-                    await self._after(result)
-            except DawbridgeError as exc:
-                _end_if_damaged(exc)
-                if isinstance(exc, Cancelled):  # while it waited for another process that runs the same job
-                    self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
-                else:  # the ledger is busy, or its disk is full: it can't even be told that the job waits
-                    rest = self._waiting.hold_up(job.id, job.bounce.name, exc.code, exc.message)
-            except Exception:  # a fault in one job must not stop those behind it
-                log.exception("job %s failed", job.id)
-            self._line.ended(job)
-            if rest is not None:
-                self._line.rest(job, rest)
+                if result.state != "waiting" or not cancel.is_set():
+                    return result
+                # It was called off while it was being put off.
+                result = dataclasses.replace(result, state="cancelled", detail=CANCELLED, code="")
+            except Cancelled:  # while it waited for another process that runs the same job, whose row it is
+                return JobResult(job, "cancelled", None, (), CANCELLED)
+            except LedgerError:
+                raise
+            except Exception as exc:  # noqa: BLE001 -- a fault in one job must not stop those behind it
+                result = _without_a_run(job, exc)
+            self._shop.ledger.set_state(job.id, result.state, code=result.code, detail=result.detail)
+        except LedgerError as exc:  # busy, or its disk is full: it can't even be told that the job waits
+            _end_if_damaged(exc)
+            return JobResult(job, "waiting", None, (), exc.message, exc.code)
+        return result
 
     async def _after(self, result: JobResult) -> None:
+        """What follows the end of a job; what fails here is no failure of the job's."""
         self._waiting.over(result.job.id)
         if result.state == "done":  # a draft that was held up would come too late
-            self._call_off(result.job.replaces)
+            with _logged("its draft can't be called off"):
+                self._call_off(result.job.replaces)
         if result.folder is not None:
-            await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
-        await asyncio.to_thread(self._tidy, result)
+            with _logged("the companion can't be offered the song"):
+                await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
+        with _logged("what is no longer needed can't be removed"):
+            await asyncio.to_thread(self._tidy, result)
 
     # what others ask for, see `control`
 
@@ -383,6 +396,33 @@ class Daemon:
                 "fallbacks": [dataclasses.asdict(fallback) for fallback in result.job.fallbacks],
             }
         )
+
+
+def _without_a_run(job: Job, exc: Exception) -> JobResult:
+    """The result of a job that could not be run to any end of its own."""
+    code, told = _reason(exc)
+    if not waits_for(code):
+        log.exception("job %s can't be run", job.id)
+    return JobResult(job, "waiting" if waits_for(code) else "failed", None, (), told, code)
+
+
+def _reason(exc: Exception) -> tuple[str, str]:
+    """Why a file can't be taken or a job can't be run: code and words. Some codes tell that it passes by itself."""
+    if isinstance(exc, DawbridgeError):
+        return exc.code, exc.message
+    if isinstance(exc, OSError):
+        return disk_code(exc) or "file", f"{exc}. Mend the disk or its permissions."
+    told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+    return "unexpected", told
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        _end_if_damaged(exc)
+        log.exception("%s", what)
 
 
 def _restore(stored: StoredJob) -> Job:

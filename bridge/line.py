@@ -21,6 +21,7 @@ class Line:
         self._waiting: dict[str, Job] = {}
         self._resting: dict[str, tuple[Job, asyncio.TimerHandle]] = {}
         self._running: dict[str, threading.Event] = {}
+        self._cancels: dict[str, threading.Event] = {}  # of jobs that have begun, and rest or wait again
         self._some_wait = asyncio.Event()
 
     def __contains__(self, job_id: str) -> bool:
@@ -37,8 +38,12 @@ class Line:
         self._waiting = dict(sorted(self._waiting.items(), key=lambda item: not item[1].draft))
         self._some_wait.set()
 
-    def rest(self, job: Job, seconds: float) -> None:
-        """Let a job join the end of the line only after so many seconds, or when it is woken."""
+    def rest(self, job: Job, seconds: float, cancel: threading.Event) -> None:
+        """Let a job join the end of the line only after so many seconds, or when it is woken.
+
+        `cancel` is the event that `next` gave with it: one that is set stays set.
+        """
+        self._cancels[job.id] = cancel
         timer = asyncio.get_running_loop().call_later(seconds, self.wake, job.id)
         self._resting[job.id] = (job, timer)
 
@@ -55,7 +60,8 @@ class Line:
             self._some_wait.clear()
             await self._some_wait.wait()
         job = self._waiting.pop(next(iter(self._waiting)))
-        cancel = self._running[job.id] = threading.Event()
+        cancel = self._cancels.pop(job.id) if job.id in self._cancels else threading.Event()
+        self._running[job.id] = cancel
         return job, cancel
 
     def ended(self, job: Job) -> None:
@@ -66,6 +72,7 @@ class Line:
         """Call a job off: one that waits is gone at once (and given back), one that runs is told to end."""
         job = self._waiting.pop(job_id, None) or self._stop_resting(job_id)
         if job is not None:
+            self._cancels.pop(job_id, None)
             return "gone", job
         cancel = self._running.get(job_id)
         if cancel is None:

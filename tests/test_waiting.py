@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
-from bridge import intake, retrying
+from bridge import intake, lanes, retrying
 from bridge.config import folders
+from bridge.daemon import Daemon
+from bridge.errors import LedgerError, StageError
 from bridge.filecontrol import FileControl
+from bridge.joblog import JobLog
+from bridge.ledger import Ledger
 from tests import fakes
 from tests.fakes import fake_pipeline
 from tests.running_queue import Running, running, use_fake_stages
@@ -153,3 +162,106 @@ def test_a_restarted_daemon_takes_up_what_waited(dawbridge_home: Path, disk: Sma
     with running(dawbridge_home, "filling") as daemon:
         daemon.wait_for("Song.wav", "done")
     assert fakes.calls.count("separate") == 1
+
+
+def lock_fails(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
+    """Let the lock of a job fail once."""
+    left, acquire = [exc], filelock.FileLock.acquire
+
+    def failing(lock: filelock.FileLock, *arguments: Any, **named: Any) -> Any:
+        if left and Path(lock.lock_file).parent.name == "locks":
+            raise left.pop()
+        return acquire(lock, *arguments, **named)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", failing)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_job_that_can_t_begin_for_what_passes_waits_and_goes_on(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lock_fails(monkeypatch, OSError(number, os.strerror(number)))
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        told = waits(daemon)
+        assert (
+            told["code"] == retrying.disk_code(OSError(number, "")) and os.strerror(number) in told["detail"]
+        )
+        daemon.wait_for("Song.wav", "done")
+    assert fakes.calls == ["separate", "export"]
+
+
+@pytest.mark.parametrize("exc", [PermissionError(errno.EACCES, "Permission denied"), RuntimeError("odd")])
+def test_a_job_that_can_t_begin_at_all_fails_with_the_reason_and_can_be_retried(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
+) -> None:
+    lock_fails(monkeypatch, exc)
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "failed")
+        assert exc.args[-1] in daemon.control.job(job_id)["detail"]
+        daemon.wait(lambda: [t["state"] for t in daemon.told if t["event"] == "job"] == ["failed"], "told")
+        assert daemon.control.retry(job_id)["state"] == "queued"
+        daemon.wait_for("Song.wav", "done")
+
+
+@pytest.mark.parametrize("exc", [LedgerError("busy", "busy"), OSError(errno.EIO, "Input/output error")])
+def test_what_fails_after_a_song_is_back_is_no_failure_of_the_song(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
+) -> None:
+    left, tidy = [exc], Daemon._tidy
+
+    def failing(daemon: Daemon, result: Any) -> None:
+        if left:
+            raise left.pop()
+        tidy(daemon, result)
+
+    monkeypatch.setattr(Daemon, "_tidy", failing)
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.drop("Next.wav", seed=1)
+        daemon.wait(lambda: [t["name"] for t in daemon.told if t["event"] == "job"][1:], "second")
+        told = [(t["event"], t["name"]) for t in daemon.told if t["event"] in ("job", "waiting")]
+    assert told == [("job", "Song.wav"), ("job", "Next.wav")] and not left
+
+
+@pytest.mark.parametrize("ledger_is_busy", [False, True])
+def test_a_job_that_is_called_off_while_it_is_put_off_never_runs_again(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, ledger_is_busy: bool
+) -> None:
+    putting_off, go_on = threading.Event(), threading.Event()
+    keep, set_state = JobLog.keep, Ledger.set_state
+    rows, busy = {row.name: row for row in fake_pipeline()}, [ledger_is_busy]
+
+    def keep_later(job_log: JobLog, *arguments: Any) -> None:
+        putting_off.set()
+        assert go_on.wait(10.0)
+        keep(job_log, *arguments)
+
+    def no_room(*arguments: Any, **named: Any) -> Any:
+        fakes.calls.append("separate")
+        raise StageError("no room", "disk_full")
+
+    def set_busy(ledger: Ledger, job_id: str, state: Any, **named: Any) -> None:
+        if busy[0] and state == "cancelled":
+            busy[0] = False
+            raise LedgerError("busy", "busy")
+        set_state(ledger, job_id, state, **named)
+
+    monkeypatch.setattr(JobLog, "keep", keep_later)
+    monkeypatch.setattr(Ledger, "set_state", set_busy)
+    monkeypatch.setattr(
+        lanes, "STAGES", rows | {"separate": dataclasses.replace(rows["separate"], run=no_room)}
+    )
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        assert putting_off.wait(10.0)
+        job_id = daemon.control.jobs()[0]["id"]
+        assert daemon.control.cancel(job_id)["state"] == "cancelling"
+        go_on.set()
+        daemon.wait_for("Song.wav", "cancelled")
+        daemon.wait(lambda: [t["state"] for t in daemon.told if t["event"] == "job"], "told")
+        told = [t["event"] for t in daemon.told if t["event"] in ("job", "waiting")]
+    assert told == (["waiting", "job"] if ledger_is_busy else ["job"])
+    assert fakes.calls == ["separate"]
