@@ -74,7 +74,9 @@ def sweep_leftovers(folders: Folders, store: Store, ledger: Ledger, outbox: Path
     is_quiet = not jobs_run(folders)
     older_than_s = 0.0 if is_quiet else LEFTOVER_S
     store.sweep(older_than_s)
-    sweep_old(building_folder(outbox), older_than_s)
+    building = building_folder(outbox)
+    if not (building.is_symlink() or building.parent.is_symlink()):  # what lies behind a link is not ours
+        sweep_old(building, older_than_s)
     sweep(folders.spool, [stored.bounce.path for stored in ledger.unfinished()])
     if is_quiet:
         _sweep_locks(job_locks(folders))
