@@ -44,7 +44,7 @@ def clean(
     if unknown:
         raise UsageError(f"{unknown[0]!r} can't be cleaned. Use: {', '.join(WHAT)}.")
     if jobs_run(folders):
-        raise ControlError("A job runs just now. Let it end, or cancel it; then clean.", "under_way")
+        raise jobs_under_way()
     store = Store(folders.store)
     freed = Freed(
         store.size_bytes() if "store" in what else 0,
@@ -64,6 +64,11 @@ def clean(
     if "jobs" in what:
         ledger.forget_ended()
     return freed
+
+
+def jobs_under_way() -> ControlError:
+    """Nothing is cleaned while a job runs."""
+    return ControlError("A job runs just now. Let it end, or cancel it; then clean.", "under_way")
 
 
 def sweep_leftovers(folders: Folders, store: Store, ledger: Ledger, outbox: Path) -> None:

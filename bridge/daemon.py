@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.answering import Answering
-from bridge.cleaning import clean, sweep_leftovers
+from bridge.cleaning import clean, jobs_under_way, sweep_leftovers
 from bridge.config import Config, Folders
 from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.drafts import with_draft
@@ -92,6 +92,7 @@ class Daemon:
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._line = Line()
         self._taking = asyncio.Lock()  # one file is taken up at a time
+        self._cleaning = asyncio.Lock()  # no job begins meanwhile
         self._waiting = Waiting(self._tell)
         self._answering = Answering(
             shop.ledger,
@@ -101,6 +102,7 @@ class Daemon:
                 "retry": self._retry,
                 "take": self._take,
                 "forget": self._forget,
+                "look": self._look,
                 "again": self._again,
                 "clean": self._clean,
             },
@@ -141,6 +143,7 @@ class Daemon:
         )
 
     def _take_up_unfinished(self) -> None:
+        self._shop.ledger.forget_waiting_files()  # the watcher finds those that are still there
         for stored in self._shop.ledger.unfinished():
             try:
                 self._line.add(_restore(stored))
@@ -190,7 +193,8 @@ class Daemon:
         else:
             jobs = await asyncio.to_thread(with_draft, job, self._shop) if self._config.draft else (job,)
             for one in jobs:
-                self._queue(one, found.path)
+                if one.id not in self._line:  # two presets may have one draft
+                    self._queue(one, found.path)
         ledger.mark_seen(found.path, found.inode, found.size, found.mtime_ns, job.id)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
@@ -217,15 +221,18 @@ class Daemon:
     async def _run_jobs(self) -> None:
         while True:
             job, cancel = await self._line.next()
+            async with (
+                self._cleaning
+            ):  # what is cleaned just now may be what the job needs; the next clean sees it
+                pass
             result = await self._outcome(job, cancel)
+            self._line.ended(job)
             if result.state == "waiting":
                 seconds = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
-                self._line.ended(job)
                 self._line.rest(result.job, seconds, cancel)
             else:
                 self._tell_job(result)
                 await self._after(result)
-                self._line.ended(job)
 
     async def _outcome(self, job: Job, cancel: threading.Event) -> JobResult:
         """What became of a job, whatever came up; the ledger knows it too. `waiting`: to be run again later."""
@@ -329,6 +336,11 @@ class Daemon:
             self._watcher.forget(path)
         return {"job": row.id, "state": "forgotten"}
 
+    async def _look(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file was forgotten: look at it as if for the first time."""
+        self._watcher.forget(Path(body["path"]))
+        return {}
+
     async def _again(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         stored = self._shop.ledger.stored(self._row(body["job"]).id)
         if stored is None:
@@ -342,7 +354,9 @@ class Daemon:
         return {"job": job.id, "state": "queued"}
 
     async def _clean(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        async with self._taking:
+        async with self._taking, self._cleaning:
+            if self._line.runs:
+                raise jobs_under_way()
             freed = await asyncio.to_thread(
                 clean,
                 self._shop.folders,

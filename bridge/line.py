@@ -32,9 +32,16 @@ class Line:
         """Ids of the jobs that wait for their turn, the next one first; not of those that rest."""
         return tuple(self._waiting)
 
+    @property
+    def runs(self) -> bool:
+        """Whether a job runs, or is about to."""
+        return bool(self._running)
+
     def add(self, job: Job) -> None:
-        """Put a job at the end, a draft behind the last draft; one that waits already keeps its place."""
-        self._waiting.setdefault(job.id, job)
+        """Put a job at the end, a draft behind the last draft; one that waits, rests or runs already stays as it is."""
+        if job.id in self:
+            return
+        self._waiting[job.id] = job
         self._waiting = dict(sorted(self._waiting.items(), key=lambda item: not item[1].draft))
         self._some_wait.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import json
@@ -21,6 +22,8 @@ from bridge.errors import LedgerError, StageError
 from bridge.filecontrol import FileControl
 from bridge.joblog import JobLog
 from bridge.ledger import Ledger
+from bridge.waiting import Waiting
+from bridge.watch import Found
 from tests import fakes
 from tests.fakes import fake_pipeline
 from tests.running_queue import Running, running, use_fake_stages
@@ -265,3 +268,37 @@ def test_a_job_that_is_called_off_while_it_is_put_off_never_runs_again(
         told = [t["event"] for t in daemon.told if t["event"] in ("job", "waiting")]
     assert told == (["waiting", "job"] if ledger_is_busy else ["job"])
     assert fakes.calls == ["separate"]
+
+
+def test_a_file_that_was_taken_meanwhile_is_not_put_back_and_one_that_rests_anew_is_put_back_once() -> None:
+    async def go() -> list[Found]:
+        old, new = (Found(Path("/in/a.wav"), Path("/in"), "", "quick", 1, 1, stamp) for stamp in (1, 2))
+        back: list[Found] = []
+        waiting = Waiting(lambda _: None)
+        waiting.rest("taken", old, 0.01, back.append)
+        waiting.over("taken")
+        assert "taken" not in waiting
+        waiting.rest("exported anew", old, 0.01, back.append)
+        waiting.rest("exported anew", new, 0.03, back.append)
+        await asyncio.sleep(0.02)
+        assert back == []
+        await asyncio.sleep(0.05)
+        return back
+
+    assert [found.mtime_ns for found in asyncio.run(go())] == [2]
+
+
+def test_a_file_that_waited_and_is_gone_at_the_next_start_leaves_the_list(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 1 << 60)
+    with running(dawbridge_home) as daemon:
+        gone = daemon.drop("Gone.wav")
+        daemon.drop("There.wav", seed=1)
+        daemon.wait_for("Gone.wav", "waiting")
+        daemon.wait_for("There.wav", "waiting")
+    gone.unlink()
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 0)
+    with running(dawbridge_home) as daemon:
+        daemon.wait_for("There.wav", "done")
+        assert daemon.states() == {"There.wav": "done"}
