@@ -210,7 +210,14 @@ class Daemon:
         except LedgerError as exc:
             log.warning("that %s waits could not be kept: %s", found.path, exc)
         seconds = self._waiting.hold_up(file_id, found.path.name, code, why)
-        self._waiting.rest(file_id, found, seconds, self._found.put_nowait)
+        self._waiting.rest(file_id, found, seconds, self._put_back)
+
+    def _put_back(self, found: Found) -> None:
+        """A file that rested, as it is now: it may have been exported anew."""
+        now = self._watcher.found(found.path)
+        if now is not None:
+            found = dataclasses.replace(found, inode=now.inode, size=now.size, mtime_ns=now.mtime_ns)
+        self._found.put_nowait(found)
 
     def _queue(self, job: Job, source: Path) -> None:
         self._shop.ledger.add_job(job, source)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,25 @@ def test_a_file_that_was_taken_meanwhile_is_not_put_back_and_one_that_rests_anew
         return back
 
     assert [found.mtime_ns for found in asyncio.run(go())] == [2]
+
+
+def test_a_file_that_is_exported_anew_while_it_rests_is_taken_once_as_it_is_now(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 1 << 60)
+    with running(dawbridge_home, settle_s=0.6) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "waiting")
+        path = daemon.drop("Song.wav", seed=1)
+        monkeypatch.setattr(
+            intake, "DISK_RESERVE_BYTES", 0
+        )  # its timer fires before the new file has settled
+        daemon.wait_for("Song.wav", "done")
+        daemon.wait(lambda: [one for one in daemon.told if one["event"] == "job"], "told")
+        (seen,) = daemon.ledger.seen()
+        assert seen.mtime_ns == path.stat().st_mtime_ns
+        time.sleep(0.8)  # now it has settled
+        assert [one["event"] for one in daemon.told].count("job") == 1
 
 
 def test_a_file_that_waited_and_is_gone_at_the_next_start_leaves_the_list(
