@@ -26,6 +26,7 @@
 | `install` | puts the DAW scripts where the DAWs look, and never over what isn't ours |
 | `autostart` | the daemon at login, on each system |
 | `notice` | a desktop notice when a song is back |
+| `telling` | a listener that fails stops nobody |
 | `livehost` | its parent: starts the live process and the generator, writes replies as files |
 | `terminal` | what a person sees: bars, trees, tables; JSON for scripts |
 | `watch` | export folders -> settled files |

@@ -44,7 +44,7 @@ def clean(
     if unknown:
         raise UsageError(f"{unknown[0]!r} can't be cleaned. Use: {', '.join(WHAT)}.")
     if jobs_run(folders):
-        raise ControlError("A job runs just now. Let it end, or cancel it; then clean.", "under_way")
+        raise jobs_under_way()
     store = Store(folders.store)
     freed = Freed(
         store.size_bytes() if "store" in what else 0,
@@ -66,6 +66,11 @@ def clean(
     return freed
 
 
+def jobs_under_way() -> ControlError:
+    """Nothing is cleaned while a job runs."""
+    return ControlError("A job runs just now. Let it end, or cancel it; then clean.", "under_way")
+
+
 def sweep_leftovers(folders: Folders, store: Store, ledger: Ledger, outbox: Path) -> None:
     """Remove what killed processes left half made: all of it where no job runs, else what is a day old.
 
@@ -74,7 +79,9 @@ def sweep_leftovers(folders: Folders, store: Store, ledger: Ledger, outbox: Path
     is_quiet = not jobs_run(folders)
     older_than_s = 0.0 if is_quiet else LEFTOVER_S
     store.sweep(older_than_s)
-    sweep_old(building_folder(outbox), older_than_s)
+    building = building_folder(outbox)
+    if not (building.is_symlink() or building.parent.is_symlink()):  # what lies behind a link is not ours
+        sweep_old(building, older_than_s)
     sweep(folders.spool, [stored.bounce.path for stored in ledger.unfinished()])
     if is_quiet:
         _sweep_locks(job_locks(folders))

@@ -88,6 +88,8 @@ class Control:
             ControlError: `unknown_job`, `under_way` (cancel it first), `silent`.
         """
         if Path(word).is_absolute() and self._ledger.forget_file(Path(word)):
+            if daemon_runs(self._folders):
+                self._ask({"name": "look", "path": word})
             return {"job": word, "state": "forgotten"}
         row = self.find(word)
         if daemon_runs(self._folders):

@@ -12,13 +12,14 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from bridge.answering import Answering
-from bridge.cleaning import clean, sweep_leftovers
+from bridge.cleaning import clean, jobs_under_way, sweep_leftovers
 from bridge.config import Config, Folders
 from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.drafts import with_draft
@@ -36,8 +37,9 @@ from bridge.notice import with_notices
 from bridge.outbox_disk import is_away, known_mount
 from bridge.presets import build_preset, load_preset, preset_files
 from bridge.rebuilding import known_again
-from bridge.retrying import waits_for
+from bridge.retrying import disk_code, waits_for
 from bridge.returned import Shelf
+from bridge.telling import Tell, unfailing
 from bridge.types import Job, StageEvent, Transport
 from bridge.waiting import Waiting
 from bridge.watch import Found, Refusal, Watcher, WatchFolder, check_folders
@@ -46,8 +48,6 @@ from bridge.workshop import open_workshop, refusal_id, revise, take_up
 REPORT_HOLDS_S = 600.0  # so long the tempo that a DAW reported counts for a bounce without any
 
 log = logging.getLogger(__name__)
-
-Tell = Callable[[Mapping[str, Any]], None]
 
 
 async def run_daemon(config: Config, folders: Folders, tell: Tell) -> None:
@@ -88,12 +88,13 @@ class Daemon:
     ) -> None:
         self._config = config
         self._shop = shop
-        self._tell = tell
+        self._tell = unfailing(tell)
         self._transport = transport  # what a DAW reported within so many seconds
         self._found: asyncio.Queue[Found] = asyncio.Queue()
         self._line = Line()
         self._taking = asyncio.Lock()  # one file is taken up at a time
-        self._waiting = Waiting(tell)
+        self._cleaning = asyncio.Lock()  # no job begins meanwhile
+        self._waiting = Waiting(self._tell)
         self._answering = Answering(
             shop.ledger,
             ADDRESSEE,
@@ -102,6 +103,7 @@ class Daemon:
                 "retry": self._retry,
                 "take": self._take,
                 "forget": self._forget,
+                "look": self._look,
                 "again": self._again,
                 "clean": self._clean,
             },
@@ -142,6 +144,7 @@ class Daemon:
         )
 
     def _take_up_unfinished(self) -> None:
+        self._shop.ledger.forget_waiting_files()  # the watcher finds those that are still there
         for stored in self._shop.ledger.unfinished():
             try:
                 self._line.add(_restore(stored))
@@ -157,17 +160,15 @@ class Daemon:
                     # Between being found and now a script may have asked for this very file.
                     if not seen(found.path, found.size, found.mtime_ns):
                         await self._enqueue(found, is_asked_for=False)
-            except (DawbridgeError, OSError) as exc:
-                code = getattr(exc, "code", "file")
-                _end_if_damaged(exc)
-                if waits_for(code):
-                    self._rest_file(found, code, str(exc))
-                else:
-                    self._refuse(Refusal(found.path, found.preset, code, str(exc)))
             except Exception as exc:  # a fault in one file must not stop those behind it
-                log.exception("taking up %s failed", found.path)
-                why = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
-                self._refuse(Refusal(found.path, found.preset, "unexpected", why))
+                _end_if_damaged(exc)
+                code, why = _reason(exc)
+                if code == "unexpected":
+                    log.exception("taking up %s failed", found.path)
+                if waits_for(code):
+                    self._rest_file(found, code, why)
+                else:
+                    self._refuse(Refusal(found.path, found.preset, code, why))
 
     async def _enqueue(self, found: Found, role: str = "", *, is_asked_for: bool = True) -> Job:
         job = await asyncio.to_thread(
@@ -199,7 +200,8 @@ class Daemon:
             seen_as = next(row.id for row in old if not row.draft)
         else:
             for one in await asyncio.to_thread(with_draft, job, self._shop, is_wanted=self._config.draft):
-                self._queue(one, found.path)
+                if one.id not in self._line:  # two presets may have one draft
+                    self._queue(one, found.path)
         ledger.mark_seen(found.path, found.size, found.mtime_ns, seen_as)
         ledger.remove_job(refusal_id(found.path))  # what was wrong with the file is mended
         self._waiting.over(refusal_id(found.path))
@@ -215,7 +217,14 @@ class Daemon:
         except LedgerError as exc:
             log.warning("that %s waits could not be kept: %s", found.path, exc)
         seconds = self._waiting.hold_up(file_id, found.path.name, code, why)
-        self._waiting.rest(file_id, found, seconds, self._found.put_nowait)
+        self._waiting.rest(file_id, found, seconds, self._put_back)
+
+    def _put_back(self, found: Found) -> None:
+        """A file that rested, as it is now: it may have been exported anew."""
+        now = self._watcher.found(found.path)
+        if now is not None:
+            found = dataclasses.replace(found, size=now.size, mtime_ns=now.mtime_ns)
+        self._found.put_nowait(found)
 
     def _queue(self, job: Job, source: Path) -> None:
         self._shop.ledger.add_job(job, source)
@@ -226,34 +235,50 @@ class Daemon:
     async def _run_jobs(self) -> None:
         while True:
             job, cancel = await self._line.next()
-            rest = None
+            # What is cleaned just now may be what the job needs; the next cleaning sees the job.
+            async with self._cleaning:
+                pass
+            result = await self._outcome(job, cancel)
+            self._line.ended(job)
+            if result.state == "waiting":
+                seconds = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
+                self._line.rest(result.job, seconds, cancel)
+            else:
+                self._tell_job(result)
+                await self._after(result)
+
+    async def _outcome(self, job: Job, cancel: threading.Event) -> JobResult:
+        """What became of a job, whatever came up; the ledger knows it too. `waiting`: to be run again later."""
+        try:
             try:
                 result = await run_job(job, self._shop, self._tell_stage, cancel, patient=True)
-                job = result.job
-                if result.state == "waiting":
-                    rest = self._waiting.hold_up(job.id, job.bounce.name, result.code, result.detail)
-                else:
-                    self._tell_job(result)
-                    await self._after(result)
-            except DawbridgeError as exc:
-                _end_if_damaged(exc)
-                if isinstance(exc, Cancelled):  # while it waited for another process that runs the same job
-                    self._tell_job(JobResult(job, "cancelled", None, (), CANCELLED))
-                else:  # the ledger is busy, or its disk is full: it can't even be told that the job waits
-                    rest = self._waiting.hold_up(job.id, job.bounce.name, exc.code, exc.message)
-            except Exception:  # a fault in one job must not stop those behind it
-                log.exception("job %s failed", job.id)
-            self._line.ended(job)
-            if rest is not None:
-                self._line.rest(job, rest)
+                if result.state != "waiting" or not cancel.is_set():
+                    return result
+                # It was called off while it was being put off.
+                result = dataclasses.replace(result, state="cancelled", detail=CANCELLED, code="")
+            except Cancelled:  # while it waited for another process that runs the same job, whose row it is
+                return JobResult(job, "cancelled", None, (), CANCELLED)
+            except LedgerError:
+                raise
+            except Exception as exc:  # noqa: BLE001 -- a fault in one job must not stop those behind it
+                result = _without_a_run(job, exc)
+            self._shop.ledger.set_state(job.id, result.state, code=result.code, detail=result.detail)
+        except LedgerError as exc:  # busy, or its disk is full: it can't even be told that the job waits
+            _end_if_damaged(exc)
+            return JobResult(job, "waiting", None, (), exc.message, exc.code)
+        return result
 
     async def _after(self, result: JobResult) -> None:
+        """What follows the end of a job; what fails here is no failure of the job's."""
         self._waiting.over(result.job.id)
         if result.state == "done":  # a draft that was held up would come too late
-            self._call_off(result.job.replaces)
+            with _logged("its draft can't be called off"):
+                self._call_off(result.job.replaces)
         if result.folder is not None:
-            await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
-        await asyncio.to_thread(self._tidy, result)
+            with _logged("the companion can't be offered the song"):
+                await asyncio.to_thread(offer_song, self._shop.folders, result.folder)
+        with _logged("what is no longer needed can't be removed"):
+            await asyncio.to_thread(self._tidy, result)
 
     # what others ask for, see `control`
 
@@ -332,6 +357,11 @@ class Daemon:
             self._watcher.forget(path)
         return {"job": row.id, "state": "forgotten"}
 
+    async def _look(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file was forgotten: look at it as if for the first time."""
+        self._watcher.forget(Path(body["path"]))
+        return {}
+
     async def _again(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         stored = self._shop.ledger.stored(self._row(body["job"]).id)
         if stored is None:
@@ -345,7 +375,9 @@ class Daemon:
         return {"job": job.id, "state": "queued"}
 
     async def _clean(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        async with self._taking:
+        async with self._taking, self._cleaning:
+            if self._line.runs:
+                raise jobs_under_way()
             freed = await asyncio.to_thread(
                 clean,
                 self._shop.folders,
@@ -399,6 +431,33 @@ class Daemon:
                 "fallbacks": [dataclasses.asdict(fallback) for fallback in result.job.fallbacks],
             }
         )
+
+
+def _without_a_run(job: Job, exc: Exception) -> JobResult:
+    """The result of a job that could not be run to any end of its own."""
+    code, told = _reason(exc)
+    if not waits_for(code):
+        log.exception("job %s can't be run", job.id)
+    return JobResult(job, "waiting" if waits_for(code) else "failed", None, (), told, code)
+
+
+def _reason(exc: Exception) -> tuple[str, str]:
+    """Why a file can't be taken or a job can't be run: code and words. Some codes tell that it passes by itself."""
+    if isinstance(exc, DawbridgeError):
+        return exc.code, exc.message
+    if isinstance(exc, OSError):
+        return disk_code(exc) or "file", f"{exc}. Mend the disk or its permissions."
+    told = f"This is a fault in dawbridge ({type(exc).__name__}: {exc}); the log has the details."
+    return "unexpected", told
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        _end_if_damaged(exc)
+        log.exception("%s", what)
 
 
 def _restore(stored: StoredJob) -> Job:

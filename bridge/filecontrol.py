@@ -31,6 +31,7 @@ from bridge.install import shipped_version
 from bridge.names import printable
 from bridge.settings import setting
 from bridge.sidecar import MAX_BPM, MIN_BPM
+from bridge.telling import Tell, unfailing
 from bridge.types import Transport
 
 SCHEMA = 1
@@ -53,7 +54,6 @@ METRE_S = 1.0  # how long the companion may take to hear the metre
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[Mapping[str, Any]], None]
 _Mark = tuple[Path, int]
 
 
@@ -85,7 +85,7 @@ class FileControl:
         self._control = control
         self._inboxes = tuple(inboxes)
         self._outbox = outbox
-        self._tell = tell
+        self._tell = unfailing(tell)
         self._clock = clock
         self._answers: dict[str, Mapping[str, Any]] = {}
         self._stuck: set[_Mark] = set()  # command files that can't be deleted: taken once

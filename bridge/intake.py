@@ -5,7 +5,6 @@ The daemon and `dawbridge process` both come through here. The user's file is on
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -25,6 +24,7 @@ import soundfile
 from bridge.audio import AudioInfo, amplitude_to_db, probe
 from bridge.errors import IncompleteError, InputError, SidecarError, StageError, UsageError
 from bridge.names import bpm_in_name, name_trouble, role_in_name
+from bridge.retrying import disk_code
 from bridge.settle import Stamp
 from bridge.sidecar import MAX_BPM, MIN_BPM, Sidecar, SidecarTempo, read_sidecar, sidecar_path
 from bridge.store import fsync_folder
@@ -72,14 +72,15 @@ def take(
     Raises:
         IncompleteError: cut off, or changed while it was copied.
         InputError: can't be read, or holds nothing to work on (`name`, `not_finite`, `silent`, ...).
-        StageError: the spool's disk is full (`disk_full`).
+        StageError: a disk or share is full or away just now; `code` as in `retrying.WAITED_FOR`.
     """
     if trouble := name_trouble(path):
         raise InputError(trouble, "name")
     if inbox is not None:
         _check_inside(path, inbox)
-    before = _stamp(path)
-    info = probe(path)
+    with _disk_errors(path, spool):
+        before = _stamp(path)
+        info = probe(path)
     warnings: list[str] = []
     sidecar = _sidecar_beside(path, warnings)
     copy, sha256 = _snapshot(path, spool, before, info)
@@ -139,7 +140,9 @@ def _check_inside(path: Path, inbox: Path) -> None:
 def _stamp(path: Path) -> Stamp | None:
     try:
         return Stamp.of(path.stat())
-    except OSError:
+    except OSError as exc:
+        if disk_code(exc):
+            raise
         return None  # `probe` says what is wrong with it
 
 
@@ -250,9 +253,22 @@ def _disk_errors(path: Path, spool: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(path, spool) from exc
+        _raise_if_it_passes(path, spool, exc)
         raise InputError(f"{path} can't be copied to {spool} ({exc.strerror}). Check both disks.") from exc
+    except InputError as exc:
+        if isinstance(exc.__cause__, OSError):
+            _raise_if_it_passes(path, spool, exc.__cause__)
+        raise
+
+
+def _raise_if_it_passes(path: Path, spool: Path, exc: OSError) -> None:
+    code = disk_code(exc)
+    if code == "disk_full":
+        raise _disk_full(path, spool) from exc
+    if code:
+        raise StageError(
+            f"{path} can't be copied to {spool} now ({exc.strerror}). Check both disks.", code
+        ) from exc
 
 
 def _check_room(path: Path, spool: Path) -> None:

@@ -346,6 +346,10 @@ class Ledger:
         """A process that starts does not do what its predecessor left undone."""
         self._execute("DELETE FROM requests WHERE addressee=?", addressee)
 
+    def forget_waiting_files(self) -> None:
+        """Take the files off the list that waited to be taken."""
+        self._execute("DELETE FROM jobs WHERE state = 'waiting' AND bounce IS NULL")
+
     def _prepared(self) -> bool:
         try:
             return bring_up_to_date(self._db)

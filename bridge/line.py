@@ -21,6 +21,7 @@ class Line:
         self._waiting: dict[str, Job] = {}
         self._resting: dict[str, tuple[Job, asyncio.TimerHandle]] = {}
         self._running: dict[str, threading.Event] = {}
+        self._cancels: dict[str, threading.Event] = {}  # of jobs that have begun, and rest or wait again
         self._some_wait = asyncio.Event()
 
     def __contains__(self, job_id: str) -> bool:
@@ -31,14 +32,25 @@ class Line:
         """Ids of the jobs that wait for their turn, the next one first; not of those that rest."""
         return tuple(self._waiting)
 
+    @property
+    def runs(self) -> bool:
+        """Whether a job runs, or is about to."""
+        return bool(self._running)
+
     def add(self, job: Job) -> None:
-        """Put a job at the end, a draft behind the last draft; one that waits already keeps its place."""
-        self._waiting.setdefault(job.id, job)
+        """Put a job at the end, a draft behind the last draft; one that waits, rests or runs already stays as it is."""
+        if job.id in self:
+            return
+        self._waiting[job.id] = job
         self._waiting = dict(sorted(self._waiting.items(), key=lambda item: not item[1].draft))
         self._some_wait.set()
 
-    def rest(self, job: Job, seconds: float) -> None:
-        """Let a job join the end of the line only after so many seconds, or when it is woken."""
+    def rest(self, job: Job, seconds: float, cancel: threading.Event) -> None:
+        """Let a job join the end of the line only after so many seconds, or when it is woken.
+
+        `cancel` is the event that `next` gave with it: one that is set stays set.
+        """
+        self._cancels[job.id] = cancel
         timer = asyncio.get_running_loop().call_later(seconds, self.wake, job.id)
         self._resting[job.id] = (job, timer)
 
@@ -55,7 +67,8 @@ class Line:
             self._some_wait.clear()
             await self._some_wait.wait()
         job = self._waiting.pop(next(iter(self._waiting)))
-        cancel = self._running[job.id] = threading.Event()
+        cancel = self._cancels.pop(job.id) if job.id in self._cancels else threading.Event()
+        self._running[job.id] = cancel
         return job, cancel
 
     def ended(self, job: Job) -> None:
@@ -66,6 +79,7 @@ class Line:
         """Call a job off: one that waits is gone at once (and given back), one that runs is told to end."""
         job = self._waiting.pop(job_id, None) or self._stop_resting(job_id)
         if job is not None:
+            self._cancels.pop(job_id, None)
             return "gone", job
         cancel = self._running.get(job_id)
         if cancel is None:

@@ -1,7 +1,8 @@
 """Where log records go: each file has one writer, so that it can be rotated.
 
 Workers send theirs over the pipe to their parent. The daemon, of which there is one, rotates its file while it writes;
-every other program appends to a file of its own, and moves a large one aside when it opens it.
+every other program appends to a file of its own, and moves a large one aside when it opens it. A record that can't be
+written is lost, and nobody is told: whoever logs must not be held up by it.
 """
 
 from __future__ import annotations
@@ -61,5 +62,8 @@ class _ToParent(logging.handlers.QueueHandler):
 
 
 def _to(handler: logging.Handler) -> None:
+    logging.raiseExceptions = (
+        False  # else the terminal gets a traceback for each record that a full disk refuses
+    )
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

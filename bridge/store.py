@@ -7,7 +7,9 @@ processes may use one store at a time: equal content has one name, and a rename 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +22,10 @@ from bridge.types import Artifact, ArtifactKind
 
 CHUNK_BYTES = 1 << 20
 LEFTOVER_S = 24 * 3600.0
+NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+"""What file systems say that can't flush a folder: some of the network, and some where it may be written but not read."""
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -61,7 +67,7 @@ class Store:
     def trim(self, max_bytes: int) -> int:
         """Remove what was longest unused until the store holds at most `max_bytes`; bytes removed.
 
-        Another process may trim at the same time: what has vanished meanwhile counts as removed.
+        What can't be removed stays and does not count. Another process may trim at the same time: what has vanished meanwhile counts as removed.
         """
         entries = self._entries()
         excess = sum(size for _, size, _ in entries) - max_bytes
@@ -69,9 +75,7 @@ class Store:
         for _, size, path in sorted(entries):
             if removed >= excess:
                 break
-            with contextlib.suppress(FileNotFoundError):
-                discard(path)
-            removed += size
+            removed += size if _is_discarded(path) else 0
         return removed
 
     def size_bytes(self) -> int:
@@ -107,11 +111,14 @@ def _is_there(path: Path, sha256: str) -> bool:
 
 
 def sweep_old(folder: Path, older_than_s: float = LEFTOVER_S) -> None:
-    """Remove what nobody has touched in `folder` for so long that no running job can own it."""
-    for path in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_mtime < time.time() - older_than_s:
-                discard(path)
+    """Remove what nobody has touched in `folder` for so long that no running job can own it; what can't be, stays."""
+    try:
+        leftovers = [path for path in folder.glob("*") if _age_s(path) > older_than_s]
+    except OSError as exc:
+        log.warning("%s can't be swept: %s", folder, exc)
+        return
+    for path in leftovers:
+        _is_discarded(path)
 
 
 def content_sha256(path: Path) -> str:
@@ -158,11 +165,34 @@ def fsync_tree(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries; Windows has no such call and needs none."""
+    """Flush a folder's entries, where the system can: Windows has no such call and needs none."""
     if os.name == "nt":
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as exc:
+        if exc.errno not in NO_FSYNC:
+            raise
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return float("-inf")
+
+
+def _is_discarded(path: Path) -> bool:
+    """Remove a file or a folder, if that can be done; whether it is gone."""
+    try:
+        discard(path)
+    except FileNotFoundError:  # another process was faster
+        pass
+    except OSError as exc:
+        log.warning("%s can't be removed: %s", path, exc)
+        return False
+    return True

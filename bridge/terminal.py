@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column, Table
 from rich.tree import Tree
 
+from bridge.retrying import FULL
+from bridge.telling import unfailing
 from bridge.types import Fallback, StageEvent
 
 if TYPE_CHECKING:  # `dawbridge --help` should not wait for the pipeline
@@ -58,14 +61,32 @@ WHAT_IT_IS = {
     "report": "output against input, what ran; opens in a browser",
 }
 
+log = logging.getLogger(__name__)
+
 
 class PipeSafeConsole(Console):
-    """A console whose reader may go away (`| head`): it falls silent, and the work goes on."""
+    """A console whose reader may go away (`| head`, a closed window): it falls silent, and the work goes on.
+
+    What does not fit on a full disk is lost; there may be room for what follows.
+    """
 
     def on_broken_pipe(self) -> None:
         """Called by rich instead of ending the program."""
         self.quiet = True
         _to_nowhere(self.file)
+
+    def _check_buffer(self) -> None:
+        # All that rich writes goes through here. It knows of broken pipes only, and keeps what could not be written.
+        try:
+            super()._check_buffer()
+        except OSError as exc:
+            log.warning("what goes on can't be shown: %s", exc)
+            if exc.errno not in FULL:
+                self.on_broken_pipe()
+                return
+            self.quiet = True
+            super()._check_buffer()
+            self.quiet = False
 
 
 class StageBars:
@@ -145,22 +166,25 @@ def narrator(
 ) -> Callable[[Mapping[str, Any]], None]:
     """A listener for what the daemon tells: JSON lines for a script, short lines for a person.
 
-    `tale` makes such a line of a message, or an empty one; by default the daemon's.
+    `tale` makes such a line of a message, or an empty one; by default the daemon's. It never fails: a terminal
+    or a pipe may go away, a disk that takes its output may be full.
     """
     line_of = tale or _tale
 
     def tell_json(message: Mapping[str, Any]) -> None:
         try:
             print(json.dumps(message, default=str), flush=True)
-        except BrokenPipeError:  # whoever listened has gone; the daemon works on
-            _to_nowhere(sys.stdout)
+        except OSError as exc:
+            if exc.errno not in FULL:  # whoever listened has gone for good
+                _to_nowhere(sys.stdout)
+            raise
 
     def tell_person(message: Mapping[str, Any]) -> None:
         line = line_of(message)
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 
-    return tell_json if as_json else tell_person
+    return unfailing(tell_json if as_json else tell_person)
 
 
 def print_returned(folder: Path, manifest: Manifest, console: Console) -> None:
@@ -315,7 +339,7 @@ def print_error(message: str) -> None:
 
 
 def _to_nowhere(stream: IO[str]) -> None:
-    """Let what is still written to a broken pipe vanish, also at the end of the program."""
+    """Let what is still written to a broken pipe or a closed terminal vanish, also at the end of the program."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

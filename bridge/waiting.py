@@ -39,11 +39,13 @@ class Waiting:
         return seconds
 
     def over(self, held_id: str) -> None:
-        """It goes on, or has ended."""
+        """It goes on, or has ended: a file that rests no longer does."""
         self._times.pop(held_id, None)
+        self._stop(held_id)
 
     def rest(self, file_id: str, found: Found, seconds: float, put: Callable[[Found], None]) -> None:
         """`put` a file back after so many seconds, or when it is woken."""
+        self._stop(file_id)
         timer = asyncio.get_running_loop().call_later(seconds, self.wake, file_id)
         self._files[file_id] = (timer, lambda: put(found))
 

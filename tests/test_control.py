@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
 from bridge.line import Line
 from bridge.returned import Shelf
+from bridge.store import Store
 from bridge.types import Bounce, Job, Preset, Transport
 from tests import fakes
 from tests.fakes import FakeSettings
@@ -354,6 +356,8 @@ def test_jobs_run_in_the_order_they_came_and_one_that_waits_keeps_its_place() ->
         assert list(line.waiting) == ["a", "b", "c"]
         first, cancel = await line.next()
         assert first.id == "a" and "a" in line and list(line.waiting) == ["b", "c"]
+        line.add(first)
+        assert list(line.waiting) == ["b", "c"]  # what runs does not wait too
         assert line.cancel("b")[0] == "gone"
         assert line.cancel("a") == ("told", None) and cancel.is_set()
         assert line.cancel("x") == ("unknown", None)
@@ -472,6 +476,17 @@ def test_a_forgotten_job_s_file_counts_as_new(dawbridge_home: Path) -> None:
         assert refused(lambda: daemon.control.forget("Nothing"))[0] == "unknown_job"
 
 
+def test_a_file_that_is_forgotten_by_its_path_is_taken_again_at_once(dawbridge_home: Path) -> None:
+    with running(dawbridge_home) as daemon:
+        path = daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.wait(daemon.ledger.seen, "seen file")
+        told = len([one for one in daemon.told if one["event"] == "job"])
+        assert daemon.control.forget(str(path)) == {"job": str(path), "state": "forgotten"}
+        daemon.wait(daemon.ledger.seen, "seen file")
+        daemon.wait(lambda: len([o for o in daemon.told if o["event"] == "job"]) > told, "second time")
+
+
 def test_a_job_under_way_is_not_forgotten(dawbridge_home: Path) -> None:
     with running(dawbridge_home, "slow") as daemon:
         daemon.drop("Slow.wav")
@@ -547,6 +562,35 @@ def test_nothing_is_cleaned_while_a_job_runs(dawbridge_home: Path) -> None:
         daemon.wait_for("Slow.wav", "running")
         assert fakes.waiting.wait(WAIT_S)
         assert refused(lambda: daemon.control.clean(["store"]))[0] == "under_way"
+
+
+def test_no_job_begins_while_the_store_is_cleaned(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimming, go_on, trim = threading.Event(), threading.Event(), Store.trim
+
+    def trim_slowly(store: Store, max_bytes: int) -> int:
+        if max_bytes == 0:
+            trimming.set()
+            assert go_on.wait(WAIT_S)
+        return trim(store, max_bytes)
+
+    with running(dawbridge_home, "bad") as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "failed")
+        daemon.wait(lambda: [one for one in daemon.told if one["event"] == "job"], "end")
+        fakes.calls.clear()
+        monkeypatch.setattr(Store, "trim", trim_slowly)
+        with ThreadPoolExecutor() as threads:
+            cleaned = threads.submit(daemon.control.clean, ["store"])
+            assert trimming.wait(WAIT_S)
+            assert daemon.control.retry(job_id)["state"] == "queued"
+            time.sleep(0.2)
+            assert fakes.calls == [] and daemon.states() == {"Song.wav": "queued"}
+            go_on.set()
+            assert cleaned.result(WAIT_S)["ok"]
+        daemon.wait_for("Song.wav", "failed")
+        assert "separate" in fakes.calls
 
 
 def test_without_a_daemon_forgetting_and_cleaning_are_done_at_once(dawbridge_home: Path) -> None:

@@ -286,6 +286,38 @@ def test_drafts_go_first_and_calling_off_the_best_calls_off_its_draft(
     assert "Second" not in published(daemon)
 
 
+def test_two_presets_share_one_draft_that_runs_once_and_can_be_called_off(
+    engines: Engines, dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, engines_run = threading.Event(), separate._run_engine
+
+    def run(
+        stereo: Samples, engine: str, models: Path, report: Callable[[float, float], None], level: Any
+    ) -> Any:
+        while engine == "spleeter" and not hold.wait(0.01):
+            report(1, 2)
+        return engines_run(stereo, engine, models, report, level)
+
+    monkeypatch.setattr(separate, "_run_engine", run)
+    (folders().presets / "second.toml").write_text(PRESETS["stems_only"] + "[report]\n")
+    engines.gate.clear()
+    with running(dawbridge_home, "stems_only") as daemon:
+        (daemon.inbox / "second").mkdir()
+        daemon.drop("Song.wav")
+        draft = until(daemon, "running", draft=True)
+        daemon.drop("second/Song.wav")
+        daemon.wait(lambda: len(jobs(daemon, False)) == 2, "second best")
+        assert [job["id"] for job in jobs(daemon, True)] == [draft["id"]]
+        assert daemon.control.cancel(draft["id"])["state"] == "cancelling"
+        until(daemon, "cancelled", draft=True)
+        hold.set()
+        engines.gate.set()
+        daemon.wait(lambda: [job["state"] for job in jobs(daemon, False)] == ["done", "done"], "both")
+        told = [one["event"] for one in daemon.told if one.get("id") == draft["id"]]
+        assert published(daemon) == ["Song", "Song (2)"] and "spleeter" not in engines.ran
+    assert told == ["queued", "job"]
+
+
 def test_forgetting_a_draft_takes_nothing_up_again(engines: Engines, dawbridge_home: Path) -> None:
     with running(dawbridge_home, "stems_only") as daemon:
         daemon.drop("Song.wav")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -306,6 +307,20 @@ def test_a_command_whose_name_is_no_plain_id_can_be_answered_to_nobody_and_is_to
     assert desk.status()["answers"] == {}
     assert list(desk.commands.iterdir()) == []
     assert "no plain name" in desk.told[0]["detail"]
+
+
+def test_a_listener_that_fails_keeps_no_script_from_its_answer(
+    desk: Desk,
+) -> None:
+    def fails(message: Mapping[str, Any]) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    files = FileControl(desk.control, [desk.inbox], desk.outbox, fails, clock=lambda: desk.now_s)
+    (desk.commands / "a b.json").write_bytes(b'{"command": "hello"}')  # told: it has no plain name
+    (desk.commands / "c1.json").write_bytes(b'{"command": "none"}')
+    files.look()
+    assert desk.status()["answers"]["c1"]["code"] == "usage"
+    assert list(desk.commands.iterdir()) == []
 
 
 def test_a_flood_of_files_is_taken_bit_by_bit(desk: Desk) -> None:

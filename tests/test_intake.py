@@ -18,9 +18,10 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from bridge import intake
+from bridge import audio, intake
 from bridge.errors import DawbridgeError, IncompleteError, InputError, StageError, UsageError
 from bridge.intake import Intake, sweep, take
+from bridge.retrying import disk_code, waits_for
 from bridge.sidecar import Sidecar, SidecarTempo, TempoChange, sidecar_path, write_sidecar
 from bridge.types import TempoPoint
 from bridge.wavchunks import Bext, tag_wav
@@ -365,6 +366,28 @@ def test_a_full_disk_is_told_before_and_while_copying(
         before = refusal(song, spool)
     for error in (during, before):
         assert isinstance(error, StageError) and error.code == "disk_full"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("place", ["stat", "copy", "probe"])
+def test_a_disk_or_share_that_is_away_for_a_moment_refuses_nothing_for_good(
+    song: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, number: int, place: str
+) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number), str(song))
+
+    with monkeypatch.context() as patch:
+        if place == "stat":
+            patch.setattr(Path, "stat", fails)
+        elif place == "copy":
+            patch.setattr(intake, "_copy_hashed", fails)
+        else:
+            patch.setattr(audio, "_probe_whole", fails)
+        with pytest.raises(StageError, match=os.strerror(number)) as caught:
+            take(song, spool=spool)
+    assert caught.value.code == disk_code(OSError(number, "")) and waits_for(caught.value.code)
+    assert list(spool.glob("*")) == []
+    assert take(song, spool=spool).bounce.frames == RATE
 
 
 def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path, spool: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def own_logging() -> Iterator[None]:
     yield
     for handler in root.handlers:
         if handler not in before:
-            handler.close()
+            with contextlib.suppress(OSError):  # its disk is full
+                handler.close()
     root.handlers[:] = before
     root.setLevel(level)
 
@@ -38,6 +40,22 @@ def test_the_daemon_s_log_is_rotated_and_bounded(tmp_path: Path, monkeypatch: py
     assert [path.name for path in files] == ["dawbridge.log", *(f"dawbridge.log.{n}" for n in range(1, 6))]
     assert all(path.stat().st_size <= 2000 for path in files)
     assert files[0].read_text().endswith("line 399\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux has it")
+@pytest.mark.parametrize("log_to", [log_as_daemon, log_as_program])
+def test_a_log_whose_disk_is_full_says_nothing_on_the_terminal(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log_to: Callable[[Path], None],
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    path = tmp_path / "dawbridge.log"
+    path.symlink_to("/dev/full")
+    log_to(path)
+    log.warning("the disk is full")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_other_programs_append_and_a_large_file_is_moved_aside_at_the_next_start(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from bridge import store as store_module
-from bridge.store import Store, content_sha256, discard, fsync_tree
+from bridge.cleaning import sweep_leftovers
+from bridge.config import folders
+from bridge.ledger import Ledger
+from bridge.stages.export import building_folder
+from bridge.store import Store, content_sha256, discard, fsync_folder, fsync_tree
 
 
 def put(store: Store, text: str, name: str = "thing") -> Path:
@@ -122,3 +128,84 @@ def test_flushing_a_tree_leaves_it_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a" / "x.txt").write_text("x")
     fsync_tree(tmp_path)
     assert (tmp_path / "a" / "x.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES])
+def test_a_file_system_that_can_t_flush_folders_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    flush = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "x.txt").write_text("x")
+    fsync_tree(tmp_path)
+    assert (tmp_path / "x.txt").read_text() == "x"
+
+
+def test_a_disk_that_fails_to_flush_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output"):
+        fsync_folder(tmp_path)
+
+
+def keep_from_removal(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    discard = store_module.discard
+
+    def denied(path: Path) -> None:
+        if path.name.startswith(name):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        discard(path)
+
+    monkeypatch.setattr(store_module, "discard", denied)
+
+
+def test_what_can_t_be_removed_stays_and_the_rest_is_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    stays, *go = [put(store, letter * 1000) for letter in "abc"]
+    os.utime(stays, (1, 1))
+    keep_from_removal(monkeypatch, stays.name)
+    assert store.trim(1000) == 2000
+    assert stays.exists() and not any(path.exists() for path in go)
+
+
+def test_leftovers_that_can_t_be_removed_stop_no_start(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    building = building_folder(dawbridge_home / "outbox")
+    for name in ("a-1", "b-2", "c-3"):
+        (building / name).mkdir(parents=True)
+        os.utime(building / name, (1, 1))
+    keep_from_removal(monkeypatch, "b-2")
+    sweep(dawbridge_home)
+    assert [path.name for path in building.iterdir()] == ["b-2"]
+
+
+@pytest.mark.parametrize("link", ["building", ".dawbridge"])
+def test_a_sweep_never_goes_behind_a_link(dawbridge_home: Path, tmp_path: Path, link: str) -> None:
+    mine = tmp_path / "mine"
+    (mine / "building" / "album").mkdir(parents=True)
+    (mine / "album").mkdir()
+    for folder in (mine / "building" / "album", mine / "album"):
+        os.utime(folder, (1, 1))
+    building = building_folder(dawbridge_home / "outbox")
+    place = building if link == "building" else building.parent
+    place.parent.mkdir(parents=True)
+    place.symlink_to(mine, target_is_directory=True)
+    sweep(dawbridge_home)
+    assert (mine / "album").exists() and (mine / "building" / "album").exists()
+
+
+def sweep(home: Path) -> None:
+    ledger = Ledger(folders().ledger)
+    sweep_leftovers(folders(), Store(folders().store), ledger, home / "outbox")
+    ledger.close()

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import errno
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
-from bridge import intake, retrying
+from bridge import intake, lanes, retrying
 from bridge.config import folders
+from bridge.daemon import Daemon
+from bridge.errors import LedgerError, StageError
 from bridge.filecontrol import FileControl
+from bridge.joblog import JobLog
+from bridge.ledger import Ledger
+from bridge.waiting import Waiting
+from bridge.watch import Found
 from tests import fakes
 from tests.fakes import fake_pipeline
 from tests.running_queue import Running, running, use_fake_stages
@@ -153,3 +166,159 @@ def test_a_restarted_daemon_takes_up_what_waited(dawbridge_home: Path, disk: Sma
     with running(dawbridge_home, "filling") as daemon:
         daemon.wait_for("Song.wav", "done")
     assert fakes.calls.count("separate") == 1
+
+
+def lock_fails(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
+    """Let the lock of a job fail once."""
+    left, acquire = [exc], filelock.FileLock.acquire
+
+    def failing(lock: filelock.FileLock, *arguments: Any, **named: Any) -> Any:
+        if left and Path(lock.lock_file).parent.name == "locks":
+            raise left.pop()
+        return acquire(lock, *arguments, **named)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", failing)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_job_that_can_t_begin_for_what_passes_waits_and_goes_on(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lock_fails(monkeypatch, OSError(number, os.strerror(number)))
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        told = waits(daemon)
+        assert (
+            told["code"] == retrying.disk_code(OSError(number, "")) and os.strerror(number) in told["detail"]
+        )
+        daemon.wait_for("Song.wav", "done")
+    assert fakes.calls == ["separate", "export"]
+
+
+@pytest.mark.parametrize("exc", [PermissionError(errno.EACCES, "Permission denied"), RuntimeError("odd")])
+def test_a_job_that_can_t_begin_at_all_fails_with_the_reason_and_can_be_retried(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
+) -> None:
+    lock_fails(monkeypatch, exc)
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        job_id = daemon.wait_for("Song.wav", "failed")
+        assert exc.args[-1] in daemon.control.job(job_id)["detail"]
+        daemon.wait(lambda: [t["state"] for t in daemon.told if t["event"] == "job"] == ["failed"], "told")
+        assert daemon.control.retry(job_id)["state"] == "queued"
+        daemon.wait_for("Song.wav", "done")
+
+
+@pytest.mark.parametrize("exc", [LedgerError("busy", "busy"), OSError(errno.EIO, "Input/output error")])
+def test_what_fails_after_a_song_is_back_is_no_failure_of_the_song(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, exc: Exception
+) -> None:
+    left, tidy = [exc], Daemon._tidy
+
+    def failing(daemon: Daemon, result: Any) -> None:
+        if left:
+            raise left.pop()
+        tidy(daemon, result)
+
+    monkeypatch.setattr(Daemon, "_tidy", failing)
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "done")
+        daemon.drop("Next.wav", seed=1)
+        daemon.wait(lambda: [t["name"] for t in daemon.told if t["event"] == "job"][1:], "second")
+        told = [(t["event"], t["name"]) for t in daemon.told if t["event"] in ("job", "waiting")]
+    assert told == [("job", "Song.wav"), ("job", "Next.wav")] and not left
+
+
+@pytest.mark.parametrize("ledger_is_busy", [False, True])
+def test_a_job_that_is_called_off_while_it_is_put_off_never_runs_again(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch, ledger_is_busy: bool
+) -> None:
+    putting_off, go_on = threading.Event(), threading.Event()
+    keep, set_state = JobLog.keep, Ledger.set_state
+    rows, busy = {row.name: row for row in fake_pipeline()}, [ledger_is_busy]
+
+    def keep_later(job_log: JobLog, *arguments: Any) -> None:
+        putting_off.set()
+        assert go_on.wait(10.0)
+        keep(job_log, *arguments)
+
+    def no_room(*arguments: Any, **named: Any) -> Any:
+        fakes.calls.append("separate")
+        raise StageError("no room", "disk_full")
+
+    def set_busy(ledger: Ledger, job_id: str, state: Any, **named: Any) -> None:
+        if busy[0] and state == "cancelled":
+            busy[0] = False
+            raise LedgerError("busy", "busy")
+        set_state(ledger, job_id, state, **named)
+
+    monkeypatch.setattr(JobLog, "keep", keep_later)
+    monkeypatch.setattr(Ledger, "set_state", set_busy)
+    monkeypatch.setattr(
+        lanes, "STAGES", rows | {"separate": dataclasses.replace(rows["separate"], run=no_room)}
+    )
+    with running(dawbridge_home) as daemon:
+        daemon.drop("Song.wav")
+        assert putting_off.wait(10.0)
+        job_id = daemon.control.jobs()[0]["id"]
+        assert daemon.control.cancel(job_id)["state"] == "cancelling"
+        go_on.set()
+        daemon.wait_for("Song.wav", "cancelled")
+        daemon.wait(lambda: [t["state"] for t in daemon.told if t["event"] == "job"], "told")
+        told = [t["event"] for t in daemon.told if t["event"] in ("job", "waiting")]
+    assert told == (["waiting", "job"] if ledger_is_busy else ["job"])
+    assert fakes.calls == ["separate"]
+
+
+def test_a_file_that_was_taken_meanwhile_is_not_put_back_and_one_that_rests_anew_is_put_back_once() -> None:
+    async def go() -> list[Found]:
+        old, new = (Found(Path("/in/a.wav"), Path("/in"), "", "quick", 1, stamp) for stamp in (1, 2))
+        back: list[Found] = []
+        waiting = Waiting(lambda _: None)
+        waiting.rest("taken", old, 0.01, back.append)
+        waiting.over("taken")
+        assert "taken" not in waiting
+        waiting.rest("exported anew", old, 0.01, back.append)
+        waiting.rest("exported anew", new, 0.03, back.append)
+        await asyncio.sleep(0.02)
+        assert back == []
+        await asyncio.sleep(0.05)
+        return back
+
+    assert [found.mtime_ns for found in asyncio.run(go())] == [2]
+
+
+def test_a_file_that_is_exported_anew_while_it_rests_is_taken_once_as_it_is_now(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 1 << 60)
+    with running(dawbridge_home, settle_s=0.6) as daemon:
+        daemon.drop("Song.wav")
+        daemon.wait_for("Song.wav", "waiting")
+        path = daemon.drop("Song.wav", seed=1)
+        monkeypatch.setattr(
+            intake, "DISK_RESERVE_BYTES", 0
+        )  # its timer fires before the new file has settled
+        daemon.wait_for("Song.wav", "done")
+        daemon.wait(lambda: [one for one in daemon.told if one["event"] == "job"], "told")
+        (seen,) = daemon.ledger.seen()
+        assert seen.mtime_ns == path.stat().st_mtime_ns
+        time.sleep(0.8)  # now it has settled
+        assert [one["event"] for one in daemon.told].count("job") == 1
+
+
+def test_a_file_that_waited_and_is_gone_at_the_next_start_leaves_the_list(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 1 << 60)
+    with running(dawbridge_home) as daemon:
+        gone = daemon.drop("Gone.wav")
+        daemon.drop("There.wav", seed=1)
+        daemon.wait_for("Gone.wav", "waiting")
+        daemon.wait_for("There.wav", "waiting")
+    gone.unlink()
+    monkeypatch.setattr(intake, "DISK_RESERVE_BYTES", 0)
+    with running(dawbridge_home) as daemon:
+        daemon.wait_for("There.wav", "done")
+        assert daemon.states() == {"There.wav": "done"}
