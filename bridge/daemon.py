@@ -23,7 +23,15 @@ from bridge.cleaning import clean, jobs_under_way, sweep_leftovers
 from bridge.config import Config, Folders
 from bridge.control import ADDRESSEE, Control, unknown_job
 from bridge.drafts import with_draft
-from bridge.errors import Cancelled, ConfigError, ControlError, DawbridgeError, LedgerError, PresetError
+from bridge.errors import (
+    Cancelled,
+    ConfigError,
+    ControlError,
+    DawbridgeError,
+    LedgerError,
+    PresetError,
+    Waits,
+)
 from bridge.filecontrol import FileControl
 from bridge.holder import job_runs, only_one
 from bridge.intake import free, sweep
@@ -256,8 +264,10 @@ class Daemon:
                     return result
                 # It was called off while it was being put off.
                 result = dataclasses.replace(result, state="cancelled", detail=CANCELLED, code="")
-            except Cancelled:  # while it waited for another process that runs the same job, whose row it is
-                return JobResult(job, "cancelled", None, (), CANCELLED)
+            except (Cancelled, Waits) as exc:  # another process runs the same job, whose row it is
+                if isinstance(exc, Cancelled) or cancel.is_set():
+                    return JobResult(job, "cancelled", None, (), CANCELLED)
+                return JobResult(job, "waiting", None, (), exc.message, exc.code)
             except LedgerError:
                 raise
             except Exception as exc:  # noqa: BLE001 -- a fault in one job must not stop those behind it
