@@ -38,13 +38,19 @@ class Answering:
         self._ledger.forget_requests(self._addressee)
 
     async def run(self) -> None:
-        """Answer for ever."""
+        """Answer for ever.
+
+        Raises:
+            LedgerError: it is damaged; only a new start can mend that.
+        """
         while True:
             try:
                 for request_id, body in self._ledger.open_requests(self._addressee):
                     if request_id not in self._tasks:
                         self._tasks[request_id] = asyncio.create_task(self._answer(request_id, body))
             except LedgerError as exc:
+                if exc.code == "damaged":
+                    raise
                 log.warning("requests wait: %s", exc)
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(POLL_S)

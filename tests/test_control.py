@@ -16,10 +16,10 @@ from typing import Any
 import filelock
 import pytest
 
-from bridge import retrying
+from bridge import answering, retrying
 from bridge.config import folders
 from bridge.control import Control, require_daemon
-from bridge.errors import ControlError, UsageError
+from bridge.errors import ControlError, LedgerError, UsageError
 from bridge.holder import job_lock
 from bridge.install import shipped_version
 from bridge.ledger import Ledger, utc_now
@@ -306,6 +306,23 @@ def test_a_daemon_that_ends_lets_nobody_wait(dawbridge_home: Path, monkeypatch: 
         # leaving the block ends the daemon; its thread ends once `takes_long` may
     asking.join(WAIT_S)
     assert told == [("silent", False)]
+
+
+def test_a_busy_ledger_is_asked_again_and_a_damaged_one_ends_the_daemon(
+    dawbridge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(folders().ledger)
+    trouble = [LedgerError("it is damaged", "damaged"), LedgerError("it is busy", "busy")]
+
+    def open_requests(addressee: str) -> Any:
+        raise trouble.pop()
+
+    monkeypatch.setattr(answering, "RETRY_S", 0.01)
+    monkeypatch.setattr(ledger, "open_requests", open_requests)
+    with pytest.raises(LedgerError, match="damaged"):
+        asyncio.run(asyncio.wait_for(answering.Answering(ledger, "daemon", {}).run(), WAIT_S))
+    assert trouble == []
+    ledger.close()
 
 
 def test_a_fault_in_one_request_is_its_answer_and_stops_nothing(dawbridge_home: Path) -> None:
