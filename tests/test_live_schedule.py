@@ -128,6 +128,17 @@ def test_what_was_passed_through_is_ended_by_silence() -> None:
     assert schedule.silence() == [wire.note_off(3, 70)]
 
 
+def test_what_a_message_passed_through_has_ended_is_not_ended_again() -> None:
+    schedule = Schedule()
+    schedule.set_line(LINE)
+    schedule.add(strike(0.0, 1.0))
+    assert [message for _, message in schedule.take_due(0)] == [wire.note_on(0, 60, 100)]
+    schedule.passed(wire.note_off(0, 60))
+    assert schedule.sounding == 0
+    assert run(schedule, 2 * BEAT_NS) == []
+    assert schedule.silence() == []
+
+
 beats = st.floats(0.0, 16.0, allow_nan=False)
 notes = st.builds(
     lambda start, length, pitch, channel: Strike(start, start + length, channel, pitch, 100),

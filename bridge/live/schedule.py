@@ -93,12 +93,12 @@ class Schedule:
         return out
 
     def passed(self, message: bytes) -> None:
-        """A message that was sent past the schedule: what it begins is ended by `silence` too."""
+        """A message that was sent past the schedule: what it begins is ended by `silence` too, what it ends has ended."""
         voice = (message[0] & 0x0F, message[1]) if len(message) == 3 else (0, 0)
         if wire.is_note_on(message):
             self._sounding[voice] = PASSED
-        elif wire.is_note_off(message) and self._sounding.get(voice) == PASSED:
-            del self._sounding[voice]
+        elif wire.is_note_off(message):  # whoever began it: an instrument does not know
+            self._sounding.pop(voice, None)
 
     def withdraw(self, beat: float) -> None:
         """No note begins at or after now; what sounds ends where it would, at `beat` at the latest."""
