@@ -76,6 +76,7 @@ class Fleet:
 
     def stop(self) -> None:
         assert self._process is not None
+        wait_until(self.is_ready, 30.0)  # before, nothing hears the signal
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(60.0) == 0, self._told.read_text()[-3000:]
 
