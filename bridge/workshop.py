@@ -136,7 +136,9 @@ def _bounce_again(stored: StoredJob, shop: Workshop) -> Bounce:
     """The job's bounce with a copy in the spool, read again from its source where that is gone."""
     with suppress(FileNotFoundError):
         now_ns = time.time_ns()  # exact: what the system sets may lie before the earlier take
-        os.utime(stored.bounce.path, ns=(now_ns, now_ns))  # `intake.free` leaves it, though that ends just now
+        os.utime(
+            stored.bounce.path, ns=(now_ns, now_ns)
+        )  # `intake.free` leaves it, though that ends just now
         return stored.bounce
     if not stored.source.is_file():
         raise ControlError(f"{stored.source} is gone. Put it back, then ask again.", "gone")
