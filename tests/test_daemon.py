@@ -292,11 +292,13 @@ def test_a_ledger_damaged_while_it_runs_ends_the_daemon_and_the_next_start_mends
     for path in folders().ledger.parent.glob(f"{folders().ledger.name}*"):
         path.write_bytes(b"this is no database " * (path.stat().st_size // 20 + 1))
     export_from_daw(daemon.inbox, "Two_bass.wav", seed=1)
-    code = daemon.process.wait(30.0)
-    assert daemon.process.stderr is not None
-    said = daemon.process.stderr.read()
+    try:
+        code = daemon.process.wait(30.0)
+        assert daemon.process.stderr is not None
+        said = daemon.process.stderr.read()
+    finally:
+        daemon.end()
     assert code != 0 and "damaged" in said and "Traceback" not in said
-    daemon.end()
 
     daemon = RunningDaemon(home)
     try:
